@@ -1,0 +1,190 @@
+"""What a metric and a probe are: the only types that the engine and a new metric must agree on.
+
+A *probe* decides which altered images the model must see for a map; a *metric* turns what the model said into a
+score for each image. Probes are frozen value objects: metrics that name an equal probe read one trace, so the
+model sees the altered images once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+T = TypeVar("T")
+
+#: ``predict(images [M, 3, H, W], targets [M]) -> Prediction`` with M rows; the engine splits it into chunks that fit
+#: the device and counts every row as one model forward.
+Predict = Callable[[Tensor, Tensor], "Prediction"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model said about M images.
+
+    probability: [M] softmax probability of each row's target class, in [0, 1].
+    predicted: [M] class of the largest logit.
+    """
+
+    probability: Tensor
+    predicted: Tensor
+
+
+@dataclass
+class ImageBatch:
+    """Everything about a batch of images that does not depend on an explanation map.
+
+    ids: B image ids, unique in the data set; seeds derive from them, never from the position in the batch.
+    images: [B, 3, H, W] pixels in [0, 1], before the model's normalisation.
+    targets: [B] explained class (an index into the model's outputs).
+    clean: the model's prediction on `images` for `targets`.
+    labels: [B] true class as an index into the model's outputs, -1 where unknown.
+    masks: [B, H, W] truth mask (1 object, 0 background, -1 void), or None where the data set has none.
+    has_mask: [B] False where an image has no truth mask although the data set has some.
+    pool: worker processes for CPU work beside the model's forwards, or None: work in this process.
+    """
+
+    ids: Sequence[str]
+    images: Tensor
+    targets: Tensor
+    clean: Prediction
+    labels: Tensor
+    masks: Tensor | None = None
+    has_mask: Tensor | None = None
+    pool: Executor | None = None
+    _memo: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """Compute a value that all maps of this batch share, the first time it is asked for."""
+        if key not in self._memo:
+            self._memo[key] = compute()
+        return self._memo[key]
+
+
+@dataclass
+class Case:
+    """One batch of images together with one method's maps.
+
+    maps: [B, H, W] explanation maps at the images' resolution, finite, in any scale; larger means more relevant.
+    """
+
+    batch: ImageBatch
+    maps: Tensor
+    _memo: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """Compute a value that all probes and metrics of these maps share (ranks, for one), once."""
+        if key not in self._memo:
+            self._memo[key] = compute()
+        return self._memo[key]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What the model said about a probe's V altered images of each of B images.
+
+    probability: [B, V] softmax probability of the target class.
+    predicted: [B, V] class of the largest logit.
+    side: what the probe measured besides, by name: [B, V] or [B] (encoded bytes, for one).
+    """
+
+    probability: Tensor
+    predicted: Tensor
+    side: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Probe(Protocol):
+    """Which altered images the model must see. Implementations are frozen dataclasses of hyper-parameters."""
+
+    def trace(self, case: Case, predict: Predict) -> Trace:
+        """Alter the case's images by its maps, ask the model, and return what it said."""
+        ...
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A metric's result for B images: all that a table will ever need of them.
+
+    value: [B] the image's own score in the metric's printed unit (percent, mostly); NaN where it is excluded.
+    parts: [B, P] sufficient statistics, where the summary is not the mean of `value` (P = 0 otherwise).
+    curve: [B, C] the curve behind the score (C = 0 if there is none).
+    reasons: B strings: why the image is excluded, "" where it is not.
+    """
+
+    value: Tensor
+    parts: Tensor
+    curve: Tensor
+    reasons: Sequence[str]
+
+    @staticmethod
+    def of(
+        value: Tensor,
+        *,
+        parts: Tensor | None = None,
+        curve: Tensor | None = None,
+        reasons: Sequence[str] | None = None,
+    ) -> Scores:
+        """Scores with the parts that a metric does not have filled in as empty."""
+        empty = value.new_zeros((len(value), 0), dtype=torch.float64)
+        return Scores(
+            value=value.double(),
+            parts=empty if parts is None else parts.double(),
+            curve=empty if curve is None else curve.double(),
+            reasons=[""] * len(value) if reasons is None else list(reasons),
+        )
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """A score of explanation maps. Implementations are frozen dataclasses of hyper-parameters.
+
+    label: the name that tables print (``DEL``, ``mIoU``).
+    higher_is_better: the direction of improvement; None for a description without one.
+    extra: True for metrics that the thesis's tables do not have.
+    probe: what the model must be asked, or None where the map alone (and the truth) is enough.
+    needs_mask: True where the metric compares with truth masks; images without one are excluded by reason.
+    """
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def higher_is_better(self) -> bool | None: ...
+    @property
+    def extra(self) -> bool: ...
+    @property
+    def probe(self) -> Probe | None: ...
+    @property
+    def needs_mask(self) -> bool: ...
+
+    def score(self, case: Case, trace: Trace | None) -> Scores:
+        """Score each image of the case; `trace` is what the model said to `self.probe`."""
+        ...
+
+    def summary(
+        self, value: np.ndarray, parts: np.ndarray, curve: np.ndarray, weights: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Reduce n images to the data set's score.
+
+        value: [n], parts: [n, P], curve: [n, C], as stored. weights: [R, n] how often each image counts in each of R
+        resamples (bootstrap), or None for every image once. Returns [R] scores, or [1] without weights. Excluded
+        images (NaN in `value`) count nowhere.
+        """
+        ...
+
+
+def mean_summary(value: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """The (weighted) mean of the images that count: [R], or [1] without weights; NaN where no image counts.
+
+    value: [n] with NaN where excluded. weights: [R, n] or None.
+    """
+    kept = ~np.isnan(value)
+    weight = np.ones((1, len(value))) if weights is None else np.asarray(weights, dtype=float)
+    total = weight[:, kept].sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return weight[:, kept] @ value[kept] / total
