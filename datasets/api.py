@@ -16,6 +16,10 @@ class CorruptSample(ValueError):
     """An image or mask that cannot be read; the message names the file and what is wrong with it."""
 
 
+class MissingData(ValueError):
+    """Files of a data set are not there; the message names the official source, the layout and the command to run."""
+
+
 @dataclass(frozen=True)
 class Record:
     """One image as the data set has it, before any resize.
