@@ -1,0 +1,164 @@
+"""Perturbation metrics: what the model says when pixels are masked in the order of a map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, get_args
+
+import torch
+from torch import Tensor
+
+from metrics.api import Case, ImageBatch, Scores, Trace
+from metrics.curves import area
+from metrics.options import Auc, Fill, Hit, Schedule, Ties, choose, floats
+from metrics.probes import Blackout
+from metrics.summaries import Averaged
+
+#: The schedule of RISE: one row of a 224 x 224 image at a time, from none to all.
+RISE_FRACTIONS = tuple(k / 224 for k in range(225))
+#: The fields with named choices, and those whose key in the protocol has another name.
+CHOICES = {"fill": Fill, "ties": Ties, "auc": Auc, "hit": Hit, "schedule": Schedule}
+KEYS = {"schedule": "ins_del"}
+
+
+@dataclass(frozen=True)
+class _Masking(Averaged):
+    """What the four metrics of progressive masking have in common; their probes are equal where these fields are.
+
+    fractions, fill, ties, seed: see `metrics.probes.Blackout`. auc: see `metrics.curves.area`.
+    """
+
+    extra: ClassVar[bool] = False
+    needs_mask: ClassVar[bool] = False
+
+    fractions: tuple[float, ...]
+    fill: Fill = "black"
+    ties: Ties = "index"
+    auc: Auc = "trapezoid"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fractions", floats("protocol.fractions", self.fractions))
+        for name, allowed in CHOICES.items():
+            if hasattr(self, name):
+                choose(f"protocol.{KEYS.get(name, name)}", getattr(self, name), get_args(allowed))
+
+
+def reference_class(batch: ImageBatch, hit: Hit) -> Tensor:
+    """The class that counts as a hit: [B].
+
+    hit: "label" is the data set's label, and the class predicted for the unmasked image where there is none;
+    "predicted" is the class predicted for the unmasked image.
+    """
+    if hit == "predicted":
+        return batch.clean.predicted
+    return torch.where(batch.labels >= 0, batch.labels, batch.clean.predicted)
+
+
+def _hit_score(case: Case, trace: Trace | None, metric: Neg | Pos) -> Scores:
+    assert trace is not None
+    hits = (trace.predicted == reference_class(case.batch, metric.hit).unsqueeze(1)).double()
+    return Scores.of(area(hits, metric.fractions, metric.auc), curve=hits)
+
+
+def _probability_score(trace: Trace | None, fractions: tuple[float, ...], auc: Auc) -> Scores:
+    assert trace is not None
+    return Scores.of(area(trace.probability, fractions, auc), curve=trace.probability)
+
+
+@dataclass(frozen=True)
+class Neg(_Masking):
+    """NEG: how long the decision survives the masking of the least relevant pixels (Chefer et al. 2021), percent.
+
+    hit: the class that counts as a hit (see `reference_class`).
+    """
+
+    label: ClassVar[str] = "NEG"
+    higher_is_better: ClassVar[bool | None] = True
+
+    hit: Hit = "label"
+
+    @property
+    def probe(self) -> Blackout:
+        """The least relevant pixels first; shared with INS."""
+        return Blackout(self.fractions, self.fill, "least", self.ties, self.seed)
+
+    def score(self, case: Case, trace: Trace | None) -> Scores:
+        """The area under the hits of each image; curve: [B, C] hit (1) or miss (0) at each fraction."""
+        return _hit_score(case, trace, self)
+
+
+@dataclass(frozen=True)
+class Pos(_Masking):
+    """POS: how soon the decision changes when the most relevant pixels are masked (Chefer et al. 2021), percent.
+
+    hit: the class that counts as a hit (see `reference_class`).
+    """
+
+    label: ClassVar[str] = "POS"
+    higher_is_better: ClassVar[bool | None] = False
+
+    hit: Hit = "label"
+
+    @property
+    def probe(self) -> Blackout:
+        """The most relevant pixels first; shared with DEL."""
+        return Blackout(self.fractions, self.fill, "most", self.ties, self.seed)
+
+    def score(self, case: Case, trace: Trace | None) -> Scores:
+        """The area under the hits of each image; curve: [B, C] hit (1) or miss (0) at each fraction."""
+        return _hit_score(case, trace, self)
+
+
+@dataclass(frozen=True)
+class Ins(_Masking):
+    """INS: the target's probability while the least relevant pixels are masked, percent.
+
+    Read backwards it is an insertion onto a canvas. schedule: "thesis" uses `fractions`, `fill` and `auc`, so the
+    trace is NEG's; "rise" is Petsiuk et al. 2018: 224 steps onto a blurred image, area over [0, 1].
+    """
+
+    label: ClassVar[str] = "INS"
+    higher_is_better: ClassVar[bool | None] = True
+
+    schedule: Schedule = "thesis"
+
+    @property
+    def probe(self) -> Blackout:
+        """The least relevant pixels first; shared with NEG unless the schedule is RISE's."""
+        if _rise(self.schedule):
+            return Blackout(RISE_FRACTIONS, "blur", "least", self.ties, self.seed)
+        return Blackout(self.fractions, self.fill, "least", self.ties, self.seed)
+
+    def score(self, case: Case, trace: Trace | None) -> Scores:
+        """The area under the probability of each image; curve: [B, C] probability at each fraction."""
+        return _probability_score(trace, self.probe.fractions, "trapezoid" if _rise(self.schedule) else self.auc)
+
+
+@dataclass(frozen=True)
+class Del(_Masking):
+    """DEL: the target's probability while the most relevant pixels are masked, percent.
+
+    schedule: "thesis" uses `fractions`, `fill` and `auc`, so the trace is POS's; "rise" is Petsiuk et al. 2018: 224
+    steps to zero in normalised space (the mean colour of ImageNet), area over [0, 1].
+    """
+
+    label: ClassVar[str] = "DEL"
+    higher_is_better: ClassVar[bool | None] = False
+
+    schedule: Schedule = "thesis"
+
+    @property
+    def probe(self) -> Blackout:
+        """The most relevant pixels first; shared with POS unless the schedule is RISE's."""
+        if _rise(self.schedule):
+            return Blackout(RISE_FRACTIONS, "imagenet", "most", self.ties, self.seed)
+        return Blackout(self.fractions, self.fill, "most", self.ties, self.seed)
+
+    def score(self, case: Case, trace: Trace | None) -> Scores:
+        """The area under the probability of each image; curve: [B, C] probability at each fraction."""
+        return _probability_score(trace, self.probe.fractions, "trapezoid" if _rise(self.schedule) else self.auc)
+
+
+def _rise(schedule: Schedule) -> bool:
+    return schedule == "rise"

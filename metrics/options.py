@@ -1,0 +1,30 @@
+"""The choices that a protocol makes, by name, and the checks that turn a user's slip into a clear message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Literal
+
+Order = Literal["least", "most"]
+Ties = Literal["index", "random"]
+Fill = Literal["black", "mean", "imagenet", "blur"]
+Hit = Literal["label", "predicted"]
+Auc = Literal["trapezoid", "mean", "normalised"]
+Schedule = Literal["thesis", "rise"]
+
+
+def choose(key: str, got: str, allowed: Sequence[str]) -> str:
+    """Return `got`, or raise a ValueError that names the configuration key and the values it may have."""
+    if got not in allowed:
+        raise ValueError(f"{key}: expected one of {', '.join(allowed)}, got {got!r}")
+    return got
+
+
+def floats(key: str, values: Iterable[float], low: float = 0.0, high: float = 1.0) -> tuple[float, ...]:
+    """The values as a tuple of floats, checked to increase strictly within [low, high]."""
+    out = tuple(float(v) for v in values)
+    rising = all(a < b for a, b in pairwise(out))
+    if not out or not rising or out[0] < low or out[-1] > high:
+        raise ValueError(f"{key}: expected values rising strictly within [{low:g}, {high:g}], got {list(out)}")
+    return out

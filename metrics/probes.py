@@ -1,0 +1,70 @@
+"""Which altered images the model must see for a map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from metrics.api import Case, Predict, Prediction, Trace
+from metrics.fills import canvas
+from metrics.options import Fill, Order, Ties, floats
+from metrics.ranks import first, places
+
+#: Altered images built at a time; bounds memory, never changes a score.
+ROWS = 256
+
+
+@dataclass(frozen=True)
+class Blackout:
+    """Replace a growing share of the pixels, in the order of their relevance (Chefer et al. 2021, Petsiuk et al. 2018).
+
+    fractions: shares of pixels that are replaced, rising; at 0.0 the clean prediction is read, without a forward.
+    fill: what replaces them, in pixel space (see `metrics.fills.canvas`).
+    order: "least" replaces the least relevant pixels first, "most" the most relevant.
+    ties: how pixels of equal relevance are ordered (see `metrics.ranks.ranking`); seed: used by "random".
+    """
+
+    fractions: tuple[float, ...]
+    fill: Fill = "black"
+    order: Order = "least"
+    ties: Ties = "index"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fractions", floats("protocol.fractions", self.fractions))
+
+    def trace(self, case: Case, predict: Predict) -> Trace:
+        """Ask the model about each share; costs one forward for each image and each fraction above 0."""
+        place = places(case, self.order, self.ties, self.seed)
+        background = canvas(case.batch, self.fill)
+        counts = [first(place[0].numel(), f) for f in self.fractions if f > 0]
+
+        def altered(count: int) -> Tensor:
+            return torch.where((place < count).unsqueeze(1), background, case.batch.images)
+
+        said = levels(case, predict, altered, counts)
+        return said if self.fractions[0] > 0 else _after(case.batch.clean, said)
+
+
+def levels(case: Case, predict: Predict, altered: Callable[[int], Tensor], counts: Sequence[int]) -> Trace:
+    """Ask the model about one altered batch [B, 3, H, W] for each of V counts, many at a time: [B, V]."""
+    size = len(case.batch.ids)
+    step = max(1, ROWS // max(size, 1))
+    said: list[Prediction] = []
+    for start in range(0, len(counts), step):
+        some = counts[start : start + step]
+        rows = torch.cat([altered(count) for count in some])
+        said.append(predict(rows, case.batch.targets.repeat(len(some))))
+    probability = torch.cat([s.probability for s in said]).view(len(counts), size)
+    predicted = torch.cat([s.predicted for s in said]).view(len(counts), size)
+    return Trace(probability.T, predicted.T)
+
+
+def _after(clean: Prediction, said: Trace) -> Trace:
+    """The trace with the clean prediction as its first column."""
+    probability = torch.cat([clean.probability.to(said.probability).unsqueeze(1), said.probability], dim=1)
+    predicted = torch.cat([clean.predicted.to(said.predicted).unsqueeze(1), said.predicted], dim=1)
+    return Trace(probability, predicted)
