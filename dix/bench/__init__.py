@@ -1,0 +1,1 @@
+"""The benchmark: jobs, evaluation, stored results, and what is made of them."""

@@ -1,0 +1,260 @@
+"""What a set of per-image scores can tell: bootstrap intervals, paired tests, corrections for many tests, and ranks.
+
+Every score of a table is a function of images with weights (how often each image counts), so that one set of
+resamples serves all methods and metrics that share their images, and the draws of two scores may be subtracted to
+get the interval of their difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special, stats
+
+Floats = NDArray[np.float64]
+
+#: ``reduce(weights [R, n]) -> [R]``, or ``reduce(None) -> [1]`` with every image once.
+Reduce = Callable[[Floats | None], Floats]
+
+#: Draws this close to the estimate, relative to their size, are ties: sums differ in the last bits between machines.
+TIE = 1e-12
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How uncertainty is estimated (B. Efron, "Better bootstrap confidence intervals", JASA 1987).
+
+    resamples: number R of resamples. level: coverage of the interval. seed: seed of the resampling.
+    groups: the jackknife leaves out single images up to this many, then as many groups of images.
+    chunk_bytes: memory for the weights of the resamples that are in flight at a time.
+    """
+
+    resamples: int = 2000
+    level: float = 0.95
+    seed: int = 0
+    groups: int = 1000
+    chunk_bytes: int = 64 * 2**20
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be computed."""
+        if self.resamples < 1 or self.groups < 2 or not 0 < self.level < 1:
+            raise ValueError(
+                "expected bootstrap.resamples >= 1, bootstrap.groups >= 2 and bootstrap.level in (0, 1), got "
+                f"{self.resamples}, {self.groups} and {self.level}"
+            )
+
+
+@dataclass(frozen=True)
+class Column:
+    """One score over n counted images.
+
+    value: [n] the images' own scores, none NaN. reduce: the score of the whole set for given weights.
+    """
+
+    value: Floats
+    reduce: Reduce
+
+
+@dataclass(frozen=True)
+class Draws:
+    """A score's bootstrap draws and jackknife, over images that all subtracted scores share.
+
+    estimate: the score of the images as they are. draws: [R] the score of each resample.
+    jackknife: [G] the score without each image, or without each group of images.
+    """
+
+    estimate: float
+    draws: Floats
+    jackknife: Floats
+
+    def __sub__(self, other: Draws) -> Draws:
+        """The difference of two scores over the same images, resample by resample."""
+        return Draws(self.estimate - other.estimate, self.draws - other.draws, self.jackknife - other.jackknife)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A score with its uncertainty.
+
+    value, low, high: the score and its interval; NaN where there is none. n: counted images.
+    note: why there is no interval or why it has no width, "" otherwise.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    note: str = ""
+
+
+def is_mean(column: Column) -> bool:
+    """Whether a score is the weighted mean of its images' values, found by asking it with irregular weights."""
+    weights = np.random.default_rng(1).integers(0, 7, size=(3, len(column.value))).astype(float)
+    weights[:, 0] += 1
+    expected = weights @ column.value / weights.sum(axis=1)
+    scale = np.abs(column.value).max()
+    return bool(np.allclose(column.reduce(weights), expected, rtol=TIE, atol=TIE * scale))
+
+
+def resample_counts(n: int, bootstrap: Bootstrap) -> Iterator[Floats]:
+    """How often each of n images is drawn in each resample, in chunks [c, n]; the draws do not depend on the chunk."""
+    generator = np.random.default_rng(bootstrap.seed)
+    step = max(1, bootstrap.chunk_bytes // (8 * n))
+    for start in range(0, bootstrap.resamples, step):
+        counts = np.empty((min(step, bootstrap.resamples - start), n))
+        for row in counts:
+            row[:] = np.bincount(generator.integers(0, n, size=n), minlength=n)
+        yield counts
+
+
+def leave_out_counts(n: int, bootstrap: Bootstrap) -> Iterator[Floats]:
+    """Weights [c, n] that leave out one image each, or every G-th image where n exceeds the number G of groups."""
+    groups = min(n, bootstrap.groups)
+    member = np.arange(n) % groups
+    step = max(1, bootstrap.chunk_bytes // (8 * n))
+    for start in range(0, groups, step):
+        group = np.arange(start, min(start + step, groups))
+        yield (group[:, None] != member[None, :]).astype(float)
+
+
+def resample(columns: Sequence[Column], bootstrap: Bootstrap) -> list[Draws]:
+    """Draw all scores of the same n >= 2 images from the same resamples.
+
+    Means share one matrix product for each chunk of resamples; other scores are asked chunk by chunk.
+    """
+    if not columns:
+        return []
+    n = len(columns[0].value)
+    linear = [is_mean(column) for column in columns]
+    draws = _reduce_chunks(columns, linear, resample_counts(n, bootstrap))
+    jackknife = _reduce_chunks(columns, linear, leave_out_counts(n, bootstrap))
+    estimates = [float(column.reduce(None)[0]) for column in columns]
+    return [Draws(estimate, draws[:, k], jackknife[:, k]) for k, estimate in enumerate(estimates)]
+
+
+def _reduce_chunks(columns: Sequence[Column], linear: Sequence[bool], chunks: Iterator[Floats]) -> Floats:
+    """The scores [R, K] of K columns for all chunks of weights."""
+    means = np.flatnonzero(linear)
+    others = np.flatnonzero(np.logical_not(linear))
+    values = np.stack([columns[k].value for k in means], axis=1) if len(means) else None
+    blocks = []
+    for weights in chunks:
+        block = np.empty((len(weights), len(columns)))
+        if values is not None:
+            block[:, means] = weights @ values / weights.sum(axis=1, keepdims=True)
+        for k in others:
+            block[:, k] = columns[k].reduce(weights)
+        blocks.append(block)
+    return np.concatenate(blocks)
+
+
+def bca(draws: Draws, level: float) -> tuple[float, float]:
+    """The bias-corrected and accelerated interval of a score (Efron 1987, Eqs. 2.3 and 6.6).
+
+    Resamples without a score (NaN) are left out; NaN bounds where none is left.
+    """
+    drawn = draws.draws[~np.isnan(draws.draws)]
+    if not len(drawn):
+        return np.nan, np.nan
+    bias = special.ndtri(_share_below(drawn, draws.estimate))
+    z = bias + special.ndtri(np.array([(1 - level) / 2, (1 + level) / 2]))
+    low, high = np.quantile(drawn, special.ndtr(bias + z / (1 - acceleration(draws.jackknife) * z)))
+    return float(low), float(high)
+
+
+def _share_below(drawn: Floats, estimate: float) -> float:
+    """The share of draws below the estimate, ties counted half, kept half a draw away from 0 and 1."""
+    tie = np.abs(drawn - estimate) <= TIE * max(abs(estimate), float(np.abs(drawn).max()))
+    share = float(np.mean(np.where(tie, 0.5, drawn < estimate)))
+    return min(max(share, 0.5 / len(drawn)), 1 - 0.5 / len(drawn))
+
+
+def acceleration(jackknife: Floats) -> float:
+    """How fast the spread of a score changes with the score, from its jackknife (Efron 1987, Eq. 6.6)."""
+    influence = np.nanmean(jackknife) - jackknife[~np.isnan(jackknife)]
+    spread = float((influence**2).sum())
+    scale = float(np.abs(jackknife).max()) * TIE
+    return 0.0 if spread <= scale**2 * len(influence) else float((influence**3).sum() / (6 * spread**1.5))
+
+
+def interval(draws: Draws, n: int, level: float) -> Interval:
+    """A drawn score's interval, with a note where all resamples say the same."""
+    drawn = draws.draws[~np.isnan(draws.draws)]
+    if len(drawn) and np.ptp(drawn) <= TIE * np.abs(drawn).max():
+        return Interval(draws.estimate, draws.estimate, draws.estimate, n, "all images score the same")
+    low, high = bca(draws, level)
+    return Interval(draws.estimate, low, high, n, "" if np.isfinite(low) else "no resample has a score")
+
+
+def intervals(columns: Sequence[Column], bootstrap: Bootstrap) -> list[Interval]:
+    """The intervals of scores that share their n images; n may be 0 or 1, which leaves no interval."""
+    if not columns:
+        return []
+    n = len(columns[0].value)
+    if n < 2:
+        return [without_interval(column) for column in columns]
+    return [interval(draws, n, bootstrap.level) for draws in resample(columns, bootstrap)]
+
+
+def without_interval(column: Column) -> Interval:
+    """The score of a single image, or of none."""
+    if not len(column.value):
+        return Interval(np.nan, np.nan, np.nan, 0, "no image counts")
+    return Interval(float(column.reduce(None)[0]), np.nan, np.nan, 1, "one image: no interval")
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A paired comparison of two methods.
+
+    n: images that both methods score. p: two-sided p-value. sign: 1 where the first tends to score higher, -1 lower.
+    """
+
+    n: int
+    p: float
+    sign: int
+
+
+def wilcoxon(first: Floats, second: Floats) -> Paired:
+    """Wilcoxon's signed-rank test of paired scores [n], equal pairs ranked and dropped as J. W. Pratt (1959) does."""
+    difference = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
+    if not len(difference):
+        return Paired(0, np.nan, 0)
+    if not difference.any():
+        return Paired(len(difference), 1.0, 0)
+    p = stats.wilcoxon(difference, zero_method="pratt").pvalue
+    rank_sum = float((np.sign(difference) * stats.rankdata(np.abs(difference))).sum())
+    return Paired(len(difference), float(p), int(np.sign(rank_sum)))
+
+
+def holm(p_values: Sequence[float]) -> Floats:
+    """Holm's step-down correction (S. Holm 1979) of a family of p-values; NaN is no test and stays NaN."""
+    p = np.asarray(p_values, dtype=float)
+    adjusted = np.full(p.shape, np.nan)
+    tested = np.flatnonzero(~np.isnan(p))
+    order = tested[np.argsort(p[tested], kind="stable")]
+    steps = p[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(steps)) if len(order) else steps
+    return adjusted
+
+
+def ranks(values: Sequence[float], higher_is_better: bool) -> Floats:
+    """Rank 1 for the best score, ties sharing their mean rank, NaN for NaN."""
+    score = np.asarray(values, dtype=float)
+    present = ~np.isnan(score)
+    ranked = np.full(score.shape, np.nan)
+    ranked[present] = stats.rankdata(-score[present] if higher_is_better else score[present])
+    return ranked
+
+
+def curve_band(curves: Floats, level: float = 0.95) -> tuple[Floats, Floats, Floats]:
+    """The mean curve of n images [n, C] with its pointwise Student interval: mean, low, high, [C] each."""
+    n = len(curves)
+    mean = curves.mean(axis=0)
+    if n < 2:
+        return mean, mean, mean
+    half = stats.t.ppf((1 + level) / 2, n - 1) * curves.std(axis=0, ddof=1) / np.sqrt(n)
+    return mean, mean - half, mean + half

@@ -1,0 +1,180 @@
+"""Intervals, paired tests, corrections and ranks against scipy and against values worked out by hand."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from dix.bench import statistics
+from dix.bench.statistics import Bootstrap, Column, Draws
+
+TEN = np.array([3.0, 0.0, 7.5, 1.0, 2.0, 2.0, 9.0, 4.0, 0.5, 12.0])
+
+
+def mean_column(value):
+    def reduce(weights):
+        return np.array([value.mean()]) if weights is None else weights @ value / weights.sum(axis=1)
+
+    return Column(value, reduce)
+
+
+def ratio_column(parts):
+    """A data set's ratio of sums, whose value per image is that image's own ratio."""
+
+    def reduce(weights):
+        total = np.ones((1, len(parts))) @ parts if weights is None else weights @ parts
+        return 100 * total[:, 0] / total[:, 1]
+
+    return Column(100 * parts[:, 0] / parts[:, 1], reduce)
+
+
+def scipy_bca(data, statistic, *, seed, resamples=2000, paired=False, level=0.95):
+    bounds = stats.bootstrap(
+        data,
+        statistic,
+        n_resamples=resamples,
+        method="BCa",
+        confidence_level=level,
+        rng=np.random.default_rng(seed),
+        paired=paired,
+        vectorized=True,
+    ).confidence_interval
+    return float(bounds.low), float(bounds.high)
+
+
+@pytest.mark.parametrize("level", [0.9, 0.95])
+def test_interval_of_a_mean_equals_scipys_from_the_same_resamples(level):
+    value = np.random.default_rng(0).exponential(size=60)
+    (ours,) = statistics.intervals([mean_column(value)], Bootstrap(seed=11, level=level))
+    assert (ours.value, ours.n, ours.note) == (pytest.approx(value.mean(), rel=1e-14), 60, "")
+    assert (ours.low, ours.high) == pytest.approx(scipy_bca((value,), np.mean, seed=11, level=level), rel=1e-12)
+
+
+def test_interval_of_a_ratio_of_sums_equals_scipys_from_the_same_resamples():
+    generator = np.random.default_rng(1)
+    union = generator.uniform(10, 1000, size=50)
+    parts = np.stack([union * generator.uniform(0, 1, size=50), union], axis=1)
+
+    def ratio(inter, total, axis):
+        return 100 * inter.sum(axis=axis) / total.sum(axis=axis)
+
+    (ours,) = statistics.intervals([ratio_column(parts)], Bootstrap(seed=3))
+    expected = scipy_bca((parts[:, 0], parts[:, 1]), ratio, seed=3, paired=True)
+    assert ours.value == pytest.approx(100 * parts[:, 0].sum() / union.sum(), rel=1e-14)
+    assert (ours.low, ours.high) == pytest.approx(expected, rel=1e-12)
+    assert ours.value != pytest.approx(ratio_column(parts).value.mean(), abs=0.1)
+
+
+def test_difference_of_two_scores_has_the_interval_of_the_paired_differences():
+    generator = np.random.default_rng(2)
+    first = generator.normal(size=40)
+    second = first + generator.normal(0.1, 0.2, size=40)
+    drawn = statistics.resample([mean_column(first), mean_column(second)], Bootstrap(seed=4))
+    low, high = statistics.bca(drawn[1] - drawn[0], 0.95)
+    assert (low, high) == pytest.approx(scipy_bca((second - first,), np.mean, seed=4), rel=1e-10)
+
+
+def test_neither_the_chunks_nor_the_other_columns_change_an_interval():
+    first, second = mean_column(TEN), mean_column(np.sqrt(TEN))
+    alone = statistics.intervals([first], Bootstrap(resamples=500))
+    chunked = statistics.intervals([second, first], Bootstrap(resamples=500, chunk_bytes=8 * 10 * 7))
+    assert (chunked[1].low, chunked[1].high) == pytest.approx((alone[0].low, alone[0].high), rel=1e-13)
+    other = statistics.intervals([first], Bootstrap(resamples=500, seed=1))
+    assert other[0].low != alone[0].low
+
+
+def test_groups_of_images_give_nearly_the_single_image_acceleration():
+    value = np.random.default_rng(5).exponential(size=6000)
+    (single,) = statistics.resample([mean_column(value)], Bootstrap(resamples=1, groups=6000))
+    (grouped,) = statistics.resample([mean_column(value)], Bootstrap(resamples=1, groups=1000))
+    assert (len(single.jackknife), len(grouped.jackknife)) == (6000, 1000)
+    skewness = stats.skew(value)
+    assert statistics.acceleration(single.jackknife) == pytest.approx(skewness / (6 * np.sqrt(6000)), rel=1e-9)
+    assert statistics.acceleration(grouped.jackknife) == pytest.approx(skewness / (6 * np.sqrt(6000)), abs=1e-3)
+
+
+def test_is_mean_tells_means_from_ratios():
+    parts = np.array([[1.0, 2.0], [30.0, 40.0], [5.0, 9.0]])
+    assert statistics.is_mean(mean_column(TEN))
+    assert not statistics.is_mean(ratio_column(parts))
+
+
+def test_no_image_one_image_and_equal_images_are_said():
+    none, one, equal = (
+        statistics.intervals([mean_column(value)], Bootstrap(resamples=50))[0]
+        for value in (np.array([]), np.array([4.5]), np.full(6, 0.1))
+    )
+    assert (none.n, none.note) == (0, "no image counts")
+    assert np.isnan([none.value, none.low, none.high]).all()
+    assert (one.n, one.value, one.note) == (1, 4.5, "one image: no interval")
+    assert np.isnan([one.low, one.high]).all()
+    assert (equal.n, equal.note) == (6, "all images score the same")
+    assert equal.value == equal.low == equal.high == pytest.approx(0.1, rel=1e-15)
+
+
+def test_resamples_without_a_score_are_left_out():
+    draws = Draws(2.0, np.array([1.0, np.nan, 2.0, 3.0, np.nan]), np.array([2.0, 2.0]))
+    low, high = statistics.bca(draws, 0.95)
+    z = stats.norm.ppf(0.975)
+    assert (low, high) == pytest.approx(tuple(np.quantile([1.0, 2.0, 3.0], stats.norm.cdf([-z, z]))), rel=1e-12)
+    empty = statistics.interval(Draws(2.0, np.full(3, np.nan), np.array([2.0, 2.0])), 3, 0.95)
+    assert np.isnan([empty.low, empty.high]).all()
+    assert empty.note == "no resample has a score"
+
+
+def test_bootstrap_refuses_impossible_settings():
+    with pytest.raises(ValueError, match=r"bootstrap\.level in \(0, 1\)"):
+        Bootstrap(level=1.0)
+
+
+@pytest.mark.parametrize("n", [8, 30, 200])
+def test_wilcoxon_equals_scipys(n):
+    generator = np.random.default_rng(n)
+    first = generator.normal(size=n)
+    second = first + generator.normal(-1, 1, size=n)
+    paired = statistics.wilcoxon(first, second)
+    assert paired.p == stats.wilcoxon(first, second, zero_method="pratt").pvalue
+    assert (paired.n, paired.sign) == (n, 1)
+    assert statistics.wilcoxon(second, first).sign == -1
+
+
+def test_wilcoxon_of_six_improvements_is_exact():
+    # All of six distinct differences positive: two of the 2^6 sign patterns are as extreme.
+    paired = statistics.wilcoxon(np.arange(1.0, 7.0), np.zeros(6))
+    assert (paired.p, paired.sign) == (2 / 64, 1)
+
+
+def test_wilcoxon_of_equal_or_absent_scores():
+    assert statistics.wilcoxon(TEN, TEN) == statistics.Paired(10, 1.0, 0)
+    absent = statistics.wilcoxon(np.array([]), np.array([]))
+    assert absent.n == 0
+    assert np.isnan(absent.p)
+
+
+def test_wilcoxon_with_ties_and_zeros_raises_no_warning():
+    paired = statistics.wilcoxon(np.array([1.0, 1.0, 0.0, 1.0, 0.0]), np.array([0.0, 0.0, 0.0, 1.0, 1.0]))
+    assert 0 < paired.p <= 1
+
+
+def test_holm_by_hand():
+    # Sorted .01 .02 .03 .04 times 4 3 2 1 is .04 .06 .06 .04, made non-decreasing.
+    assert statistics.holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert statistics.holm([0.9, np.nan, 0.6]) == pytest.approx([1.0, np.nan, 1.0], nan_ok=True)
+    assert len(statistics.holm([])) == 0
+
+
+def test_ranks_follow_the_direction_and_share_ties():
+    values = [10.0, 30.0, np.nan, 30.0, 20.0]
+    assert statistics.ranks(values, True) == pytest.approx([4, 1.5, np.nan, 1.5, 3], nan_ok=True)
+    assert statistics.ranks(values, False) == pytest.approx([1, 3.5, np.nan, 3.5, 2], nan_ok=True)
+
+
+def test_curve_band_is_students_interval_at_each_point():
+    curves = np.random.default_rng(6).normal(size=(12, 3))
+    mean, low, high = statistics.curve_band(curves)
+    for point in range(3):
+        column = curves[:, point]
+        expected = stats.t.interval(0.95, 11, loc=column.mean(), scale=stats.sem(column))
+        assert (low[point], high[point]) == pytest.approx(expected, rel=1e-12)
+        assert mean[point] == pytest.approx(column.mean())
+    single = statistics.curve_band(curves[:1])
+    assert all(np.array_equal(part, curves[0]) for part in single)
