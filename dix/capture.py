@@ -1,0 +1,50 @@
+"""Watch and replace what layers return, through hooks that always remove themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from dix.split import module_named
+
+
+@contextmanager
+def capturing(network: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Collect what `layers` return, as tensors that the logits can be differentiated by.
+
+    A layer whose output needs no gradient yet becomes a leaf, so the graph begins at the earliest captured layer and
+    nothing before it is kept in memory.
+    """
+    captured: dict[str, Tensor] = {}
+
+    def hook(name: str, output: Tensor) -> Tensor:
+        # an operation of its own: in-place code behind the layer must not write into what was captured
+        captured[name] = output.clone() if output.requires_grad else output.detach().clone().requires_grad_()
+        return captured[name].view_as(captured[name])
+
+    with ExitStack() as stack:
+        for name in layers:
+            stack.enter_context(
+                module_named(network, name).register_forward_hook(lambda _m, _a, output, name=name: hook(name, output))
+            )
+        yield captured
+
+
+@contextmanager
+def substituting(network: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]:
+    """Let each named layer return the given tensor instead of what it computes."""
+    with ExitStack() as stack:
+        for name, value in values.items():
+            stack.enter_context(
+                module_named(network, name).register_forward_hook(lambda _m, _a, _o, value=value: value)
+            )
+        yield
+
+
+def gradients(score: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """D score / d tensor for each tensor; zeros where the score does not depend on it."""
+    found = torch.autograd.grad(score, list(tensors), allow_unused=True)
+    return [torch.zeros_like(t) if g is None else g for t, g in zip(tensors, found, strict=True)]

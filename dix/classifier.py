@@ -1,0 +1,167 @@
+"""A network to be explained: normalisation inside, named layers, what it can do, and where its weights come from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from dix.split import Split, module_named
+
+Kind = Literal["cnn", "vit"]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where a network's weights come from.
+
+    source: one line for people ("torchvision IMAGENET1K_V1", "random, seed 0", a file's name without its folder).
+    trained: False for random weights, which every table then says.
+    note: what a reader of the numbers must know ("few-shot head on 24 photos"), or "".
+    published_top1: accuracy in percent that the weights' publisher states for ImageNet, or None.
+    """
+
+    source: str
+    trained: bool
+    note: str = ""
+    published_top1: float | None = None
+
+
+class Classifier:
+    """A classification network with everything an explanation method may ask of it.
+
+    name: as in configuration files and result rows.
+    network: maps normalised images [B, 3, S, S] to logits [B, K]. It is put into evaluation mode, frozen, and its
+        in-place activations are made out-of-place, so that captured tensors stay what they were.
+    mean, std: the normalisation of pixels in [0, 1], one value a channel.
+    input_size: S, in pixels.
+    layers: dotted module names by alias: "last" (L), "second" (L-1) and "third" (L-2), and any others.
+    kind: "cnn" (activations are [B, C, h, w]) or "vit" (timm's blocks of tokens with attention matrices).
+    weights: where they come from.
+    label_space: which classes the outputs mean ("imagenet", "mnist"), or None if unknown.
+    classes: [K] index within the label space of each output; None: output i is class i.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        network: nn.Module,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        input_size: int,
+        layers: Mapping[str, str],
+        kind: Kind,
+        weights: Weights,
+        label_space: str | None = "imagenet",
+        classes: Sequence[int] | None = None,
+    ) -> None:
+        self.name = name
+        self.network = prepare(network)
+        self.mean = torch.tensor(tuple(mean), dtype=torch.float32).view(1, -1, 1, 1)
+        self.std = torch.tensor(tuple(std), dtype=torch.float32).view(1, -1, 1, 1)
+        self.input_size = input_size
+        self.layers = dict(layers)
+        self.kind: Kind = kind
+        self.weights = weights
+        self.label_space = label_space
+        self.classes = tuple(classes) if classes is not None else None
+        self._splits: dict[str, Split] = {}
+        for layer in self.layers.values():
+            module_named(self.network, layer)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Classifier:
+        """Move to a device and precision, in place."""
+        self.network.to(device=device, dtype=dtype)
+        self.mean, self.std = (t.to(device=device, dtype=dtype) for t in (self.mean, self.std))
+        self._splits.clear()
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where images must be."""
+        return self.mean.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision images must have."""
+        return self.mean.dtype
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Pixels [B, 3, S, S] in [0, 1] to what the network takes."""
+        return (images - self.mean) / self.std
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits [B, K] of pixels [B, 3, S, S] in [0, 1]."""
+        return self.network(self.normalise(images))
+
+    def layer(self, alias: str) -> str:
+        """The module name behind an alias; a name that is no alias is a module name already."""
+        return self.layers.get(alias, alias)
+
+    def tail(self, layer: str) -> Split:
+        """The network after `layer` (an alias or a module name): ``tail(layer).logits(activation) == logits``."""
+        name = self.layer(layer)
+        if name not in self._splits:
+            example = self.normalise(torch.zeros(1, 3, self.input_size, self.input_size).to(self.mean))
+            self._splits[name] = Split(self.network, name, example)
+        return self._splits[name]
+
+    @cached_property
+    def attention_layers(self) -> tuple[str, ...]:
+        """Names of the modules that return each block's attention matrices [B, heads, T, T], first block first."""
+        if self.kind != "vit":
+            return ()
+        return tuple(f"blocks.{i}.attn.attn_drop" for i in range(len(self.network.get_submodule("blocks")._modules)))
+
+    @property
+    def prefix_tokens(self) -> int:
+        """Tokens before the image patches (1: CLS)."""
+        return int(getattr(self.network, "num_prefix_tokens", 0))
+
+    def output_of(self, labels: Tensor) -> Tensor:
+        """Indices of the outputs that mean `labels` [B] of this label space; -1 where no output does."""
+        if self.classes is None:
+            return labels
+        lookup = {c: i for i, c in enumerate(self.classes)}
+        return torch.tensor([lookup.get(int(label), -1) for label in labels], dtype=torch.int64, device=labels.device)
+
+    def class_of(self, output: int) -> int:
+        """The label that output means."""
+        return output if self.classes is None else self.classes[output]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of all parameters and buffers, equal for equal weights wherever they were loaded from."""
+        digest = hashlib.sha256()
+        for key, tensor in sorted(self.network.state_dict().items()):
+            digest.update(key.encode())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def identity(self) -> dict[str, object]:
+        """What of the model defines a score."""
+        return {
+            "name": self.name,
+            "weights": self.fingerprint,
+            "mean": [round(float(v), 6) for v in self.mean.flatten()],
+            "std": [round(float(v), 6) for v in self.std.flatten()],
+            "input_size": self.input_size,
+            "layers": self.layers,
+        }
+
+
+def prepare(network: nn.Module) -> nn.Module:
+    """Evaluation mode, no parameter gradients, out-of-place activations, visible attention matrices; in place."""
+    network.eval().requires_grad_(False)
+    for module in network.modules():
+        if getattr(module, "inplace", None) is True:
+            module.inplace = False  # type: ignore[assignment]
+        if getattr(module, "fused_attn", None) is True:
+            module.fused_attn = False  # type: ignore[assignment]
+    return network

@@ -1,0 +1,280 @@
+"""Deep Integrated Explanations: the method of the thesis, for CNNs and for Vision Transformers.
+
+The names follow Sec. 4: x is what a layer returns, z its baseline, r(t) = z + t (x - z) the path between them (Eq. 4),
+g(t) the gradient of the explained class's score by r(t), h = x - z, phi a function of both, psi what turns a layer's
+attribution into a map over the image, S the set of layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from dix.capture import capturing, gradients, substituting
+from dix.classifier import Classifier
+from dix.integrate import PHI, Baseline, Phi, Rule, baseline, quadrature
+from dix.maps import Resize, min_max, resize
+from dix.passes import Passes, Rows, Score, halving, rows
+
+#: Aliases of the layers L, L-1 and L-2 of a CNN.
+DEPTHS = ("last", "second", "third")
+
+
+@runtime_checkable
+class Explainer(Protocol):
+    """A method that explains. Implementations are frozen dataclasses of hyper-parameters.
+
+    label: the name that tables print. extra: True for methods that the thesis's tables do not have.
+    """
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def extra(self) -> bool: ...
+
+    def unsupported(self, classifier: Classifier) -> str:
+        """Why the method cannot explain this classifier, or "" if it can."""
+        ...
+
+    def explain(self, passes: Passes) -> Tensor:
+        """[B, h, w] explanation maps, at any resolution, larger where more relevant; signed where the method is."""
+        ...
+
+
+@dataclass(frozen=True)
+class Path:
+    """The curve from the baseline to the activation and how the integral along it is summed (Eq. 4 and 5).
+
+    steps: N. rule: the quadrature; "right" is Eq. 5. baseline: z, for CNNs (attention starts at zero, Sec. 4.1).
+    score: what is differentiated, the target's "logit" or its softmax "probability".
+    """
+
+    steps: int = 10
+    rule: Rule = "right"
+    baseline: Baseline = "channel_min"
+    score: Score = "logit"
+
+    def __post_init__(self) -> None:
+        quadrature(self.rule, self.steps)
+
+
+@dataclass(frozen=True)
+class LayerSums:
+    """Sum over n of phi(r(n/N), g(n/N)) / N at one layer of a CNN, for every phi at once, and h = x - z.
+
+    All DIX variants and ablations ask for this same evidence, so the path is walked once per layer.
+    """
+
+    layer: str
+    path: Path
+
+    def compute(self, passes: Passes) -> tuple[Tensor, dict[Phi, Tensor]]:
+        """H [B, C, h, w] and, by phi, the sums [B, C, h, w]."""
+        x = passes.activation(self.layer)
+        noise = passes.noise(x.shape[1:], f"baseline {self.layer}") if self.path.baseline == "noise" else None
+        z = baseline(self.path.baseline, x, noise)
+        return x - z, halving(lambda chunk: self._sums(passes, x, z, chunk), passes.chunk)
+
+    def _sums(self, passes: Passes, x: Tensor, z: Tensor, chunk: int) -> dict[Phi, Tensor]:
+        times, weights = (torch.from_numpy(v).to(x) for v in quadrature(self.path.rule, self.path.steps))
+        sums = {phi: torch.zeros_like(x) for phi in PHI}
+        known = (times == 1).nonzero().flatten() if self.path.score == "logit" else times.new_zeros(0).long()
+        for point in known:  # r(1) = x, whose gradient the clean pass has
+            _add(sums, slice(None), x[None], passes.gradient(self.layer)[None], weights[point].view(1, 1))
+        unknown = torch.tensor([n for n in range(len(times)) if n not in known.tolist()], device=x.device)
+        for part in rows(len(unknown), len(x), chunk, x.device):
+            t, w = part.spread(times[unknown]), part.spread(weights[unknown])
+            r = z[part.images] + t * (x - z)[part.images]
+            _add(sums, part.images, r, self._gradient(passes, r, part), w)
+        return sums
+
+    def _gradient(self, passes: Passes, r: Tensor, part: Rows) -> Tensor:
+        """G [p, b, ...] at the interpolants r [p, b, ...], through the layer's tail alone."""
+        leaf = r.flatten(0, 1).requires_grad_()
+        with torch.enable_grad():
+            logits = passes.classifier.tail(self.layer).logits(leaf, passes.context(self.layer), part.image_of_row)
+            score = passes.score(logits, part.image_of_row, self.path.score).sum()
+        return gradients(score, [leaf])[0].view_as(r)
+
+
+def _add(sums: dict[Phi, Tensor], images: slice | Tensor, r: Tensor, g: Tensor, weight: Tensor) -> None:
+    weight = weight.view(-1, *[1] * (r.ndim - 1))
+    for phi, function in PHI.items():
+        sums[phi][images] += (weight * function(r, g)).sum(dim=0)
+
+
+@dataclass(frozen=True)
+class AttentionSums:
+    """Gradient-weighted attention of all blocks while block l's attention runs from zero to itself, for every phi.
+
+    At step n, block l returns r(n/N) = (n/N) A_l instead of its attention A_l; the blocks behind it recompute theirs.
+    For every block b: E_b(n) = mean over heads of ReLU(phi(A_b(n), dA_b(n))), with A_b(n) and its gradient of that run.
+
+    block: index of l, 0 for the first block. per_step: roll out at every step and sum the rows (the order in which
+    Eq. 5 is printed), instead of once on the mean of E over the steps.
+    """
+
+    block: int
+    path: Path
+    rollout: Rollout
+    per_step: bool = False
+
+    def compute(self, passes: Passes) -> dict[Phi, Tensor]:
+        """By phi, the CLS token's relevance of the patches [B, h, w]."""
+        sums = halving(lambda chunk: self._sums(passes, chunk), passes.chunk)
+        if self.per_step:
+            return sums
+        return {phi: self.rollout.patches(passes, e) for phi, e in sums.items()}
+
+    def _sums(self, passes: Passes, chunk: int) -> dict[Phi, Tensor]:
+        attention = passes.activation(passes.classifier.attention_layers[self.block])
+        times, weights = (torch.from_numpy(v).to(attention) for v in quadrature(self.path.rule, self.path.steps))
+        clean = (times == 1) & (self.path.score == "logit")
+        sums: dict[Phi, Tensor] = {}
+        for point in clean.nonzero().flatten():
+            part = Rows(point.view(1), torch.arange(len(attention), device=attention.device))
+            self._add(passes, sums, part, self._clean_run(passes), weights)
+        open_points = (~clean).nonzero().flatten()
+        for part in rows(len(open_points), len(attention), chunk, attention.device):
+            part = Rows(open_points[part.points], part.images)
+            self._add(passes, sums, part, self._run(passes, part, times, attention), weights)
+        return sums
+
+    def _clean_run(self, passes: Passes) -> list[tuple[Tensor, Tensor]]:
+        return [(passes.activation(name), passes.gradient(name)) for name in passes.classifier.attention_layers]
+
+    def _run(self, passes: Passes, part: Rows, times: Tensor, attention: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Attention and its gradient [M, heads, T, T] of every block, block l's being interpolated."""
+        names = passes.classifier.attention_layers
+        r = (part.spread(times) * attention[part.images]).flatten(0, 1)
+        network = passes.classifier.network
+        with torch.enable_grad(), substituting(network, {names[self.block]: r}), capturing(network, names) as captured:
+            logits = passes.classifier.logits(passes.images[part.image_of_row])
+            score = passes.score(logits, part.image_of_row, self.path.score).sum()
+        values = [captured[name] for name in names]
+        return [(a.detach(), g) for a, g in zip(values, gradients(score, values), strict=True)]
+
+    def _add(
+        self,
+        passes: Passes,
+        sums: dict[Phi, Tensor],
+        part: Rows,
+        run: Sequence[tuple[Tensor, Tensor]],
+        weights: Tensor,
+    ) -> None:
+        for phi, function in PHI.items():
+            e = torch.stack([function(a, g).relu().mean(dim=1) for a, g in run], dim=1)  # [M, blocks, T, T]
+            value = self.rollout.patches(passes, e) if self.per_step else e
+            value = value.view(len(part.points), len(part.images), *value.shape[1:])
+            weight = weights[part.points].view(-1, *[1] * (value.ndim - 1))
+            total = sums.setdefault(phi, value.new_zeros(len(passes.ids), *value.shape[2:]))
+            total[part.images] += (weight * value).sum(dim=0)
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Gradient Rollout (thesis Sec. 4.1; Abnar & Zuidema 2020 on gradient-weighted attention).
+
+    R = (E_B + I) ... (E_2 + I)(E_1 + I), later blocks on the left; the row of CLS without the entries of the prefix
+    tokens, shaped as the grid of patches.
+
+    residual: add the identity, for the skip connection. normalise_rows: scale the rows of E + I to sum to 1.
+    product: multiply the blocks' matrices; False: sum the rows of CLS instead (the thesis's footnote 1).
+    """
+
+    residual: bool = True
+    normalise_rows: bool = True
+    product: bool = True
+
+    def patches(self, passes: Passes, e: Tensor) -> Tensor:
+        """[M, h, w] relevance of the patches for E [M, blocks, T, T]."""
+        row = self.cls_row(e)[:, passes.classifier.prefix_tokens :]
+        height = int(passes.size[0] * (row.shape[1] / (passes.size[0] * passes.size[1])) ** 0.5 + 0.5)
+        return row.view(len(row), height, -1)
+
+    def cls_row(self, e: Tensor) -> Tensor:
+        """[M, T] the first row of R."""
+        row = torch.zeros_like(e[:, 0, 0])
+        row[:, 0] = 1
+        if not self.product:
+            return torch.stack([self._step(row, e[:, block]) for block in range(e.shape[1])]).sum(dim=0)
+        for block in reversed(range(e.shape[1])):
+            row = self._step(row, e[:, block])
+        return row
+
+    def _step(self, row: Tensor, e: Tensor) -> Tensor:
+        """Row (E + I), with rows scaled first if asked for; E [M, T, T] is never copied."""
+        mixed = e.sum(dim=-1) + float(self.residual)
+        scaled = row / mixed if self.normalise_rows else row
+        return torch.einsum("mt,mts->ms", scaled, e) + (scaled if self.residual else 0)
+
+
+@dataclass(frozen=True)
+class Dix:
+    """DIX over the last `depth` layers (Eq. 6): m = 1/|S| sum of m^l, m^l = psi(h / N sum of phi(r, g)) (Eq. 5).
+
+    CNN: x is the activation of layers L, L-1, L-2; psi is the mean over channels, the resize to the image, and the
+    min-max of each image's map. ViT: x is the attention of the last blocks, z = 0, and phi with psi is Gradient
+    Rollout, whose result has no factor h since it is a map over patches already.
+
+    depth: |S|, 1 to 3. phi: "product" (r g, the thesis), "gradient" (DIX-GRADS) or "rectified" (ReLU(r) ReLU(g)).
+    combine: "mean" (Eq. 6), "sum" or "product" (DIX-MUL) of the layers' maps. normalise: min-max each layer's map
+    before they are combined; without it the layer with the largest magnitudes decides alone.
+    """
+
+    depth: int = 3
+    phi: Phi = "product"
+    path: Path = field(default_factory=Path)
+    combine: Literal["mean", "sum", "product"] = "mean"
+    normalise: bool = True
+    resize: Resize = "bilinear"
+    rollout: Rollout = field(default_factory=Rollout)
+    per_step: bool = False
+    label: str = "DIX3"
+    extra: bool = False
+
+    def __post_init__(self) -> None:
+        if self.depth not in (1, 2, 3):
+            raise ValueError(f"depth: expected 1, 2 or 3 layers, got {self.depth}")
+        if self.phi not in PHI:
+            raise ValueError(f"phi: expected one of {', '.join(PHI)}, got {self.phi!r}")
+        if self.combine not in _COMBINE:
+            raise ValueError(f"combine: expected one of {', '.join(_COMBINE)}, got {self.combine!r}")
+
+    def unsupported(self, classifier: Classifier) -> str:
+        """Why this classifier cannot be explained, or ""."""
+        if classifier.kind == "vit":
+            return (
+                "" if len(classifier.attention_layers) >= self.depth else "fewer attention blocks than layers asked for"
+            )
+        missing = [alias for alias in DEPTHS[: self.depth] if alias not in classifier.layers]
+        return f"the model names no layer {', '.join(missing)}" if missing else ""
+
+    def explain(self, passes: Passes) -> Tensor:
+        """[B, H, W] maps at the images' resolution."""
+        layer_maps = self._vit_maps(passes) if passes.classifier.kind == "vit" else self._cnn_maps(passes)
+        resized = [resize(m, passes.size, self.resize) for m in layer_maps]
+        return _COMBINE[self.combine](torch.stack([min_max(m) if self.normalise else m for m in resized]))
+
+    def _cnn_maps(self, passes: Passes) -> list[Tensor]:
+        maps = []
+        for layer in DEPTHS[: self.depth]:
+            h, sums = passes.get(LayerSums(layer, self.path))
+            maps.append((h * sums[self.phi]).mean(dim=1))
+        return maps
+
+    def _vit_maps(self, passes: Passes) -> list[Tensor]:
+        last = len(passes.classifier.attention_layers) - 1
+        evidence = [AttentionSums(last - i, self.path, self.rollout, self.per_step) for i in range(self.depth)]
+        return [passes.get(each)[self.phi] for each in evidence]
+
+
+_COMBINE = {
+    "mean": lambda maps: maps.mean(dim=0),
+    "sum": lambda maps: maps.sum(dim=0),
+    "product": lambda maps: maps.prod(dim=0),
+}

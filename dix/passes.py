@@ -1,0 +1,213 @@
+"""The evidence about a batch that explanation methods draw on, each piece computed at most once.
+
+A method asks for a value (an activation, a gradient, a path integral) by describing it with a frozen dataclass. Two
+methods that describe the same value get the same tensor: work is shared because it is equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from dix.capture import capturing, gradients
+from dix.classifier import Classifier
+from dix.seeding import generator
+from dix.split import Context
+
+T_co = TypeVar("T_co", covariant=True)
+T = TypeVar("T")
+Score = Literal["logit", "probability"]
+
+
+class Evidence(Protocol[T_co]):
+    """A value about a batch, described by a hashable object that can compute it."""
+
+    def __hash__(self) -> int: ...
+
+    def compute(self, passes: Passes) -> T_co:
+        """Compute the value; called once per batch."""
+        ...
+
+
+@dataclass(frozen=True)
+class Captured:
+    """One clean forward pass: logits [B, K] and what each layer returned, with the graph to differentiate them."""
+
+    logits: Tensor
+    activations: dict[str, Tensor]
+
+
+class Passes:
+    """A batch under explanation.
+
+    classifier: the network.
+    images: [B, 3, S, S] pixels in [0, 1] on the classifier's device.
+    targets: [B] outputs to explain; None: the predicted ones.
+    ids: B image ids, which random numbers derive from; None: "0", "1", ...
+    chunk: the largest number of rows (images times path points) in one forward pass of a tail or a path.
+    seed: of everything random.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        images: Tensor,
+        targets: Tensor | None = None,
+        *,
+        ids: Sequence[str] | None = None,
+        chunk: int = 32,
+        seed: int = 0,
+    ) -> None:
+        self.classifier = classifier
+        self.images = images
+        self.ids = list(ids) if ids is not None else [str(i) for i in range(len(images))]
+        self.chunk = chunk
+        self.seed = seed
+        self._targets = targets
+        self._memo: dict[Hashable, Any] = {}
+
+    def get(self, evidence: Evidence[T]) -> T:
+        """The value that `evidence` describes; equal descriptions share it."""
+        if evidence not in self._memo:
+            self._memo[evidence] = evidence.compute(self)
+        return self._memo[evidence]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images, and so of finished maps."""
+        return self.images.shape[-2], self.images.shape[-1]
+
+    @property
+    def logits(self) -> Tensor:
+        """[B, K] logits of the unaltered images."""
+        return self._clean.logits.detach()
+
+    @cached_property
+    def targets(self) -> Tensor:
+        """[B] the outputs being explained."""
+        return self.logits.argmax(dim=1) if self._targets is None else self._targets
+
+    def score(self, logits: Tensor, rows: Tensor | None = None, kind: Score = "logit") -> Tensor:
+        """[M] the target's logit or softmax probability in logits [M, K]; `rows` [M] gives each row's image."""
+        targets = self.targets if rows is None else self.targets[rows]
+        values = logits.softmax(dim=1) if kind == "probability" else logits
+        return values.gather(1, targets[:, None])[:, 0]
+
+    def activation(self, layer: str) -> Tensor:
+        """X [B, ...]: what `layer` (an alias or a module name) returns for the unaltered images."""
+        name = self.classifier.layer(layer)
+        return self._capture_of(name).activations[name].detach()
+
+    def gradient(self, layer: str) -> Tensor:
+        """[B, ...] gradient of the target's logit by what `layer` returns."""
+        name = self.classifier.layer(layer)
+        return self._gradients_of(name)[name]
+
+    def context(self, layer: str) -> Context:
+        """What the tail of `layer` needs besides its activation."""
+        tail = self.classifier.tail(layer)
+        if tail.is_bottleneck:
+            return Context()
+        return self.get(_TailContext(self.classifier.layer(layer)))
+
+    def generator(self, index: int, purpose: str) -> torch.Generator:
+        """Random numbers for one image and purpose, the same in every batch, shard and run."""
+        return generator(self.seed, self.ids[index], purpose)
+
+    def noise(self, shape: Sequence[int], purpose: str) -> Tensor:
+        """[B, *shape] uniform numbers in [0, 1), a stream of its own for each image."""
+        rows = [torch.rand(*shape, generator=self.generator(i, purpose)) for i in range(len(self.ids))]
+        return torch.stack(rows).to(self.images)
+
+    @cached_property
+    def _clean(self) -> Captured:
+        layers = [*self.classifier.layers.values(), *self.classifier.attention_layers]
+        return self._forward(list(dict.fromkeys(layers)))
+
+    @cached_property
+    def _clean_gradients(self) -> dict[str, Tensor]:
+        return self._differentiate(self._clean)
+
+    def _capture_of(self, name: str) -> Captured:
+        return self._clean if name in self._clean.activations else self.get(_Extra(name)).captured
+
+    def _gradients_of(self, name: str) -> dict[str, Tensor]:
+        return self._clean_gradients if name in self._clean.activations else self.get(_Extra(name)).gradients
+
+    def _forward(self, layers: Sequence[str]) -> Captured:
+        with torch.enable_grad(), capturing(self.classifier.network, layers) as activations:
+            return Captured(self.classifier.logits(self.images), activations)
+
+    def _differentiate(self, captured: Captured) -> dict[str, Tensor]:
+        names = list(captured.activations)
+        found = gradients(self.score(captured.logits).sum(), [captured.activations[n] for n in names])
+        return dict(zip(names, found, strict=True))
+
+
+@dataclass(frozen=True)
+class _TailContext:
+    layer: str
+
+    def compute(self, passes: Passes) -> Context:
+        return passes.classifier.tail(self.layer).record(passes.classifier.normalise(passes.images))[1]
+
+
+@dataclass(frozen=True)
+class _ExtraLayer:
+    captured: Captured
+    gradients: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class _Extra:
+    """Activation and gradient at a layer that the classifier does not name: a pass of its own."""
+
+    layer: str
+
+    def compute(self, passes: Passes) -> _ExtraLayer:
+        captured = passes._forward([self.layer])
+        return _ExtraLayer(captured, passes._differentiate(captured))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some path points of some images, to go through a network together, points outermost.
+
+    points: [p] indices of path points. images: [b] indices of images. M = p * b rows.
+    """
+
+    points: Tensor
+    images: Tensor
+
+    @property
+    def image_of_row(self) -> Tensor:
+        """[M] the image of each row."""
+        return self.images.repeat(len(self.points))
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Per-point values [all points] as a tensor [p, 1, 1, ...] that broadcasts against [p, b, ...]."""
+        return values[self.points].view(-1, *[1] * 4)
+
+
+def rows(points: int, batch: int, chunk: int, device: torch.device) -> Iterator[Rows]:
+    """Cut points x batch into groups of at most `chunk` rows, every image's points in order."""
+    for images in torch.arange(batch, device=device).split(max(1, chunk)):
+        for group in torch.arange(points, device=device).split(max(1, chunk // len(images))):
+            yield Rows(group, images)
+
+
+def halving(run: Callable[[int], T], chunk: int) -> T:
+    """`run(chunk)`, with half the chunk as often as the device runs out of memory."""
+    while True:
+        try:
+            return run(chunk)
+        except torch.OutOfMemoryError:
+            if chunk <= 1:
+                raise
+            chunk //= 2
+            torch.cuda.empty_cache()

@@ -1,0 +1,181 @@
+"""Run only the part of a network that comes after a layer, with the network's own code.
+
+Nothing is re-sliced or rewritten. A recording run notes which modules had finished when the layer returned. To run the
+tail, those modules hand back what they returned before, the layer hands back the activation under study, and every
+line of the network's own ``forward`` that lies behind the layer runs for real.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the tail of a batch needs besides the layer's activation (nothing, where the layer is a bottleneck).
+
+    kept: outputs of earlier modules that the tail reads, by their position in the recording, each [B, ...].
+    """
+
+    kept: dict[int, Tensor] = field(default_factory=dict)
+
+
+@dataclass
+class _Recording:
+    """Calls that had finished, outermost only, when the layer returned; and what the layer returned."""
+
+    modules: list[nn.Module]
+    outputs: list[Tensor]
+    activation: Tensor
+
+
+class Split:
+    """The part of `network` after the module named `layer`.
+
+    network: maps [M, 3, H, W] to logits [M, K]; its parameters are frozen.
+    layer: a module's dotted name; the module runs once in a forward pass and returns one tensor.
+    example: [1, 3, H, W] a normalised image to record the order of calls with.
+
+    Raises ValueError where the layer does not exist or does not return one tensor exactly once.
+    """
+
+    def __init__(self, network: nn.Module, layer: str, example: Tensor) -> None:
+        self.network = network
+        self.layer = layer
+        self.module = module_named(network, layer)
+        self.example = example[:1].detach()
+        with torch.no_grad():
+            recording = _record(network, self.module, layer, self.example)
+        self.modules = recording.modules
+        self.templates = [output[:1] for output in recording.outputs]
+        self.needed = self._needed(recording)
+
+    @property
+    def is_bottleneck(self) -> bool:
+        """True where the activation alone determines the logits."""
+        return not self.needed
+
+    def record(self, images: Tensor) -> tuple[Tensor, Context]:
+        """The activation [B, ...] of normalised images [B, 3, H, W], and the context of their tails."""
+        with torch.no_grad():
+            recording = _record(self.network, self.module, self.layer, images)
+        return recording.activation, Context({i: recording.outputs[i] for i in self.needed})
+
+    def logits(self, activation: Tensor, context: Context | None = None, rows: Tensor | None = None) -> Tensor:
+        """Logits [M, K] of the network where the layer returned `activation` [M, ...].
+
+        context: from `record`, for B images; may be left out where the layer is a bottleneck.
+        rows: [M] the image of each row, 0..B-1; None: row i belongs to image i.
+        """
+        if self.needed and context is None:
+            raise ValueError(f"layer {self.layer!r} is bypassed by other paths: its tail needs the images' context")
+        return self._run(activation, self._replays(len(activation), context, rows))
+
+    def _replays(self, count: int, context: Context | None, rows: Tensor | None) -> list[Tensor]:
+        kept = context.kept if context is not None else {}
+        return [
+            (kept[i] if rows is None else kept[i][rows]) if i in kept else t.expand(count, *t.shape[1:])
+            for i, t in enumerate(self.templates)
+        ]
+
+    def _run(self, activation: Tensor, replays: list[Tensor]) -> Tensor:
+        dummy = self.example.to(activation).expand(len(activation), *self.example.shape[1:])
+        queues: dict[nn.Module, deque[Tensor]] = {}
+        for module, output in zip(self.modules, replays, strict=True):
+            queues.setdefault(module, deque()).append(output)
+        queues.setdefault(self.module, deque()).append(activation)
+        with replaying(queues):
+            return self.network(dummy)
+
+    def _needed(self, recording: _Recording) -> tuple[int, ...]:
+        """The recorded outputs that the logits depend on, found by differentiating the tail."""
+        outputs = [output.detach().requires_grad_() for output in recording.outputs]
+        logits = self._run(recording.activation.detach(), outputs)
+        if not outputs or not logits.requires_grad:
+            return ()
+        grads = torch.autograd.grad(logits.sum(), outputs, allow_unused=True)
+        return tuple(i for i, grad in enumerate(grads) if grad is not None)
+
+
+def module_named(network: nn.Module, name: str) -> nn.Module:
+    """The submodule with that dotted name. Raises ValueError that lists names which exist."""
+    try:
+        return network.get_submodule(name)
+    except AttributeError:
+        near = [known for known, _ in network.named_modules() if known and known.count(".") <= 1]
+        raise ValueError(
+            f"no layer {name!r} in {type(network).__name__}; some that exist: {', '.join(near[:30])}"
+        ) from None
+
+
+@contextmanager
+def replaying(queues: dict[nn.Module, deque[Tensor]]) -> Iterator[None]:
+    """Let each module return its queued tensors first and compute for real once its queue is empty."""
+    with ExitStack() as stack:
+        for module, queue in queues.items():
+            stack.enter_context(_replayed_forward(module, queue))
+        yield
+
+
+@contextmanager
+def _replayed_forward(module: nn.Module, queue: deque[Tensor]) -> Iterator[None]:
+    original = module.forward
+    shadowed = module.__dict__.get("forward")
+
+    def forward(*args: object, **kwargs: object) -> Tensor:
+        return queue.popleft() if queue else original(*args, **kwargs)
+
+    module.forward = forward
+    try:
+        yield
+    finally:
+        if shadowed is None:
+            del module.__dict__["forward"]
+        else:
+            module.forward = shadowed
+
+
+def _record(network: nn.Module, module: nn.Module, name: str, images: Tensor) -> _Recording:
+    """Run the network and note which outermost calls had finished when `module` returned."""
+    finished: list[tuple[nn.Module, object]] = []
+    starts: list[int] = []
+    result: list[_Recording] = []
+
+    def enter(_: nn.Module, args: object) -> None:
+        starts.append(len(finished))
+
+    def leave(caller: nn.Module, args: object, output: object) -> None:
+        del finished[starts.pop() :]  # calls inside this one are part of it
+        if caller is not module:
+            finished.append((caller, output))
+        elif result:
+            raise ValueError(f"layer {name!r} runs more than once in a forward pass")
+        else:
+            result.append(_finish(finished, output, name))
+
+    with ExitStack() as stack:
+        for each in dict.fromkeys(network.modules()):
+            if each is not network:
+                stack.enter_context(each.register_forward_pre_hook(enter))
+                stack.enter_context(each.register_forward_hook(leave))
+        network(images)
+    if not result:
+        raise ValueError(f"layer {name!r} does not run in a forward pass")
+    return result[0]
+
+
+def _finish(finished: list[tuple[nn.Module, object]], activation: object, name: str) -> _Recording:
+    outputs = [output for _, output in finished]
+    if not isinstance(activation, Tensor) or not all(isinstance(output, Tensor) for output in outputs):
+        raise ValueError(f"layer {name!r} or a module before it does not return one tensor")
+    tensors: list[Tensor] = [output for output in outputs if isinstance(output, Tensor)]
+    return _Recording([m for m, _ in finished], tensors, activation)
+
+
+Tail = Callable[[Tensor], Tensor]
