@@ -12,6 +12,7 @@ Fill = Literal["black", "mean", "imagenet", "blur"]
 Hit = Literal["label", "predicted"]
 Auc = Literal["trapezoid", "mean", "normalised"]
 Schedule = Literal["thesis", "rise"]
+Void = Literal["ignore", "foreground", "background"]
 
 
 def choose(key: str, got: str, allowed: Sequence[str]) -> str:

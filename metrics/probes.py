@@ -12,6 +12,7 @@ from metrics.api import Case, Predict, Prediction, Trace
 from metrics.fills import canvas
 from metrics.options import Fill, Order, Ties, floats
 from metrics.ranks import first, places
+from metrics.scaling import constant, unit
 
 #: Altered images built at a time; bounds memory, never changes a score.
 ROWS = 256
@@ -68,3 +69,21 @@ def _after(clean: Prediction, said: Trace) -> Trace:
     probability = torch.cat([clean.probability.to(said.probability).unsqueeze(1), said.probability], dim=1)
     predicted = torch.cat([clean.predicted.to(said.predicted).unsqueeze(1), said.predicted], dim=1)
     return Trace(probability, predicted)
+
+
+@dataclass(frozen=True)
+class SoftMask:
+    """Multiply the pixels by the map scaled to [0, 1] (Chattopadhay et al. 2018): a soft mask to black, one forward.
+
+    A constant map cannot be scaled: a positive one keeps every pixel, any other keeps none.
+    """
+
+    def trace(self, case: Case, predict: Predict) -> Trace:
+        """Ask the model about the masked image: [B, 1]; where nothing was masked, the clean prediction answers."""
+        batch = case.batch
+        whole = constant(case) & (case.maps.flatten(1)[:, 0] > 0)
+        mask = torch.where(whole.view(-1, 1, 1), torch.ones_like(unit(case)), unit(case)).to(batch.images)
+        said = predict(batch.images * mask.unsqueeze(1), batch.targets)
+        probability = torch.where(whole, batch.clean.probability.to(said.probability), said.probability)
+        predicted = torch.where(whole, batch.clean.predicted.to(said.predicted), said.predicted)
+        return Trace(probability.unsqueeze(1), predicted.unsqueeze(1))

@@ -15,3 +15,15 @@ class Averaged:
     ) -> np.ndarray:
         """The (weighted) mean of `value`; see `metrics.api.Metric.summary`."""
         return mean_summary(value, weights)
+
+
+def ratios(value: np.ndarray, parts: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Sums of numerators over sums of denominators, over the images that count: [R, P / 2], NaN where 0 / 0.
+
+    value: [n] NaN where an image is excluded. parts: [n, P] numerator and denominator in turn. weights: [R, n] or None.
+    """
+    kept = ~np.isnan(value)
+    weight = np.ones((1, len(value))) if weights is None else np.asarray(weights, dtype=float)
+    sums = weight[:, kept] @ parts[kept]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return sums[:, ::2] / sums[:, 1::2]
