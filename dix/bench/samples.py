@@ -1,0 +1,178 @@
+"""Stored rows as arrays: one sample of images for each cell of a table."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dix.bench.statistics import Column, Floats
+
+COLUMNS = ("model", "dataset", "method", "metric", "protocol", "image", "value", "parts", "curve", "reason")
+
+
+class Summarised(Protocol):
+    """What a table needs to know of a metric; every `metrics.api.Metric` is one."""
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def higher_is_better(self) -> bool | None: ...
+    @property
+    def extra(self) -> bool: ...
+
+    def summary(self, value: Floats, parts: Floats, curve: Floats, weights: Floats | None = None) -> Floats:
+        """The data set's score: [R] for weights [R, n], [1] without."""
+        ...
+
+
+@runtime_checkable
+class Derived(Protocol):
+    """A metric computed from other metrics' values of the same images, such as `metrics.derived.Difference`."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]: ...
+
+    def combine(self, values: Mapping[str, Floats]) -> Floats:
+        """The derived value of each image [n] from the inputs' values [n]."""
+        ...
+
+
+class Block(NamedTuple):
+    """What one group of lines of a table shares."""
+
+    protocol: str
+    dataset: str
+    model: str
+
+
+class Key(NamedTuple):
+    """The names of one cell."""
+
+    block: Block
+    method: str
+    metric: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One cell's stored rows in the order of their image ids.
+
+    images: [n] ids. value: [n], NaN where the image is excluded. parts: n arrays [P]. curve: n arrays [C].
+    reasons: n strings, "" where the image counts.
+    """
+
+    images: tuple[str, ...]
+    value: Floats
+    parts: Sequence[Floats]
+    curve: Sequence[Floats]
+    reasons: tuple[str, ...]
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The ids of the images that count."""
+        return tuple(image for image, out in zip(self.images, np.isnan(self.value), strict=True) if not out)
+
+    @property
+    def excluded(self) -> dict[str, int]:
+        """How many images are excluded for each reason."""
+        out = np.flatnonzero(np.isnan(self.value))
+        counts = Counter(self.reasons[i] or "no reason stored" for i in out)
+        return dict(sorted(counts.items()))
+
+    def only(self, images: Sequence[str]) -> Sample:
+        """The rows of some of the images, which must be given in order."""
+        wanted = set(images)
+        index = [i for i, image in enumerate(self.images) if image in wanted]
+        return Sample(
+            tuple(self.images[i] for i in index),
+            self.value[index],
+            [self.parts[i] for i in index],
+            [self.curve[i] for i in index],
+            tuple(self.reasons[i] for i in index),
+        )
+
+    def counted(self) -> tuple[Floats, Floats, Floats]:
+        """The value [k], parts [k, P] and curve [k, C] of the k images that count."""
+        index = np.flatnonzero(~np.isnan(self.value))
+        return self.value[index], _stack(self.parts, index), _stack(self.curve, index)
+
+    def column(self, metric: Summarised) -> Column:
+        """The images that count, with the metric's own way to reduce them."""
+        value, parts, curve = self.counted()
+        return Column(value, lambda weights: metric.summary(value, parts, curve, weights))
+
+
+def _stack(arrays: Sequence[Floats], index: NDArray[np.intp]) -> Floats:
+    chosen = [arrays[i] for i in index]
+    return np.stack(chosen).astype(float) if chosen else np.zeros((0, 0))
+
+
+def read(rows: pd.DataFrame) -> dict[Key, Sample]:
+    """The stored rows as one sample for each cell, whatever their order.
+
+    Raises ValueError where a column is missing or an image has two rows in one cell.
+    """
+    missing = [name for name in COLUMNS if name not in rows.columns]
+    if missing:
+        raise ValueError(f"expected stored rows with the columns {', '.join(COLUMNS)}; got none of {missing}")
+    groups = rows.groupby(["protocol", "dataset", "model", "method", "metric"], sort=True, observed=True)
+    return {_key(names): _sample(_key(names), group) for names, group in groups}
+
+
+def _key(names: Any) -> Key:
+    protocol, dataset, model, method, metric = (str(name) for name in names)
+    return Key(Block(protocol, dataset, model), method, metric)
+
+
+def _sample(key: Key, group: pd.DataFrame) -> Sample:
+    images = [str(image) for image in group["image"]]
+    if len(set(images)) < len(images):
+        twice = Counter(images).most_common(1)[0][0]
+        raise ValueError(
+            f"expected one row for each image of {key}, got two for {twice!r}: two identities in one cell?"
+        )
+    order = sorted(range(len(images)), key=images.__getitem__)
+    parts, curve, reason = (group[name].tolist() for name in ("parts", "curve", "reason"))
+    return Sample(
+        tuple(images[i] for i in order),
+        group["value"].to_numpy(dtype=float)[order],
+        [parts[i] for i in order],
+        [curve[i] for i in order],
+        tuple(str(reason[i]) for i in order),
+    )
+
+
+def derive(samples: Mapping[Key, Sample], metrics: Mapping[str, Summarised]) -> dict[Key, Sample]:
+    """The samples of all derived metrics whose inputs are stored, over the images that all inputs have."""
+    derived = {}
+    for name, metric in metrics.items():
+        if isinstance(metric, Derived):
+            first = metric.inputs[0]
+            for key in [key for key in samples if key.metric == first]:
+                inputs = {part: samples.get(key._replace(metric=part)) for part in metric.inputs}
+                stored = {part: sample for part, sample in inputs.items() if sample is not None}
+                if len(stored) == len(inputs):
+                    derived[key._replace(metric=name)] = _combine(metric, stored)
+    return derived
+
+
+def _combine(metric: Derived, inputs: Mapping[str, Sample]) -> Sample:
+    images = common([sample.images for sample in inputs.values()])
+    shared = {name: sample.only(images) for name, sample in inputs.items()}
+    reasons = [next(filter(None, of_image), "") for of_image in zip(*(s.reasons for s in shared.values()), strict=True)]
+    empty = [np.zeros(0)] * len(images)
+    return Sample(images, metric.combine({n: s.value for n, s in shared.items()}), empty, empty, tuple(reasons))
+
+
+def common(ids: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """The ids that are in all of the sequences, in the order of the first."""
+    if all(other == ids[0] for other in ids[1:]):
+        return ids[0]
+    shared = set(ids[0]).intersection(*ids[1:])
+    return tuple(image for image in ids[0] if image in shared)
