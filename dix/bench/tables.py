@@ -18,7 +18,8 @@ from dix.bench import paper, samples, statistics
 from dix.bench.samples import Block, Derived, Key, Sample, Summarised
 from dix.bench.statistics import Bootstrap, Draws, Interval, Paired
 
-Status = Literal["measured", "skipped", "missing"]
+#: What is asked for and possible but not stored is missing; what nobody asked for is absent.
+Status = Literal["measured", "skipped", "missing", "absent"]
 Skip = tuple[str, str, str, str, str]
 
 CONFIRMED = "confirmed"
@@ -186,12 +187,16 @@ class Table:
         return tuple(cell for cell in self.cells.values() if cell.status == status)
 
     def methods_of(self, block: Block) -> tuple[str, ...]:
-        """The methods that are not skipped on every line of a block."""
-        return tuple(
-            method
-            for method in self.layout.methods
-            if any(self.cell(block, method, metric).status != "skipped" for metric in self.layout.metrics)
-        )
+        """The methods that a block has or should have."""
+        return tuple(name for name in self.layout.methods if self._any(block, (name,), self.layout.metrics))
+
+    def metrics_of(self, block: Block) -> tuple[str, ...]:
+        """The metrics that a block has or should have."""
+        return tuple(name for name in self.layout.metrics if self._any(block, self.layout.methods, (name,)))
+
+    def _any(self, block: Block, methods: Sequence[str], metrics: Sequence[str]) -> bool:
+        statuses = {self.cell(block, method, metric).status for method in methods for metric in metrics}
+        return bool(statuses & {"measured", "missing"})
 
 
 def thesis_layout(number: int, protocol: str = "thesis", more_metrics: Sequence[str] = ()) -> Layout:
@@ -264,12 +269,17 @@ def build(evidence: Evidence, plan: Plan, bootstrap: Bootstrap | None = None) ->
 
 
 def stored_layout(stored: Iterable[Key], skips: Sequence[Skip], plan: Plan) -> Layout:
-    """Whatever is stored, or skipped beside something stored; labelled methods first, metrics in the plan's order."""
+    """Whatever is stored, or skipped beside something stored; labelled names first, metrics in the plan's order."""
     keys = list(stored)
-    blocks = tuple(dict.fromkeys(key.block for key in keys))
+    datasets = _ordered((key.block.dataset for key in keys), plan.labels.datasets)
+    models = _ordered((key.block.model for key in keys), plan.labels.models)
+    blocks = sorted(
+        {key.block for key in keys},
+        key=lambda block: (block.protocol, datasets.index(block.dataset), models.index(block.model)),
+    )
     methods = {key.method for key in keys} | {skip[2] for skip in skips if skip[2] != "*"}
     metrics = {key.metric for key in keys} | {skip[3] for skip in skips if skip[3] != "*"}
-    return Layout(blocks, _ordered(methods, plan.labels.methods), _ordered(metrics, plan.metrics))
+    return Layout(tuple(blocks), _ordered(methods, plan.labels.methods), _ordered(metrics, plan.metrics))
 
 
 def _ordered(names: Iterable[str], order: Iterable[str]) -> tuple[str, ...]:
@@ -336,7 +346,8 @@ def _cell(key: Key, measured: Mapping[Key, _Measured], context: _Context) -> Cel
     printed = context.printed(key.block, key.method, key.metric)
     if key not in measured:
         reason = context.skips.get(key, "")
-        return Cell(key, "skipped" if reason else "missing", printed=printed, reason=reason)
+        status: Status = "skipped" if reason else "missing" if _asked(key, measured, context) else "absent"
+        return Cell(key, status, printed=printed, reason=reason)
     scored, sample = measured[key].interval, measured[key].sample
     reason = "" if np.isnan(printed) else context.why_incomparable(key.block)
     return Cell(
@@ -353,6 +364,13 @@ def _cell(key: Key, measured: Mapping[Key, _Measured], context: _Context) -> Cel
         outside=not reason and (printed < scored.low or printed > scored.high),
         reason=reason,
     )
+
+
+def _asked(key: Key, measured: Mapping[Key, _Measured], context: _Context) -> bool:
+    """Whether a cell is missing: it is in the given layout, or its method and its metric are stored in its block."""
+    if context.plan.layout is not None:
+        return True
+    return {key.method, key.metric} <= {name for other in measured for name in (other.method, other.metric)}
 
 
 def _ranked(cells: Mapping[Key, Cell], higher_is_better: bool, controls: Sequence[str]) -> dict[Key, Cell]:
