@@ -92,6 +92,11 @@ class Passes:
         """[B] the outputs being explained."""
         return self.logits.argmax(dim=1) if self._targets is None else self._targets
 
+    def explain_targets(self, targets: Tensor) -> None:
+        """Set [B] the outputs to explain, before anything that depends on them was asked for."""
+        assert "targets" not in self.__dict__ and not self._memo, "evidence about other targets exists already"
+        self._targets = targets
+
     def score(self, logits: Tensor, rows: Tensor | None = None, kind: Score = "logit") -> Tensor:
         """[M] the target's logit or softmax probability in logits [M, K]; `rows` [M] gives each row's image."""
         targets = self.targets if rows is None else self.targets[rows]

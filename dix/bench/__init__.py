@@ -1,1 +1,1 @@
-"""The benchmark: jobs, evaluation, stored results, and what is made of them."""
+"""The benchmark engine: jobs, evaluation, store, statistics and reports."""

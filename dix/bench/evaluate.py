@@ -1,0 +1,282 @@
+"""Run a job: load, explain, probe, score, store; only what the store does not hold yet."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+
+import torch
+from torch import Tensor
+
+from datasets.loader import Batch, Loader
+from dix.bench.gallery import Gallery
+from dix.bench.job import Job
+from dix.bench.store import Cell, ResultStore, Row
+from dix.classifier import Classifier
+from dix.explainer import Explainer
+from dix.maps import faults, resize
+from dix.passes import Passes, halving
+from metrics.api import Case, ImageBatch, Metric, Prediction, Probe, Scores, Trace
+
+log = logging.getLogger("dix")
+
+#: Called after each batch with (batches done, batches in all).
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class Outcome:
+    """What a job did.
+
+    images: explained in this run. rows: stored in this run. forwards: rows that metrics sent through the model.
+    seconds: by phase, method and probe. skipped: methods that cannot explain the model, with the reason.
+    failed: methods that raised, with the message. unread: images that could not be read, with the reason.
+    """
+
+    images: int = 0
+    rows: int = 0
+    forwards: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    unread: dict[str, str] = field(default_factory=dict)
+
+    @contextmanager
+    def timing(self, what: str) -> Iterator[None]:
+        """Add the block's wall time to `seconds[what]`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[what] = self.seconds.get(what, 0.0) + time.perf_counter() - start
+
+
+def evaluate(job: Job, store: ResultStore, progress: Progress | None = None) -> Outcome:
+    """Compute and store every row of the job's shard that is not stored yet.
+
+    A method that raises is recorded in the outcome and in the store, and does not stop the others.
+    """
+    return _Evaluation(job, store).run(progress or (lambda done, total: None))
+
+
+class _Evaluation:
+    """The state of one run of a job."""
+
+    def __init__(self, job: Job, store: ResultStore) -> None:
+        self.job = job
+        self.store = store
+        self.outcome = Outcome(skipped=job.unsupported())
+        self.cells = job.cells()
+        self.gallery = Gallery(store.folder.parent, job)
+        self.pending: list[Row] = []
+        self.flushed = time.monotonic()
+
+    def run(self, progress: Progress) -> Outcome:
+        self.store.open(self.cells.values())
+        self._record_skips()
+        grid = self.job.batches()
+        todo = self._open_batches(grid)
+        loader = self._loader([indices for indices, _ in todo])
+        progress(len(grid) - len(todo), len(grid))
+        try:
+            with self._pool() as pool:
+                for done, ((indices, wanted), batch) in enumerate(
+                    zip(todo, loader, strict=True), len(grid) - len(todo) + 1
+                ):
+                    self._batch(indices, batch, wanted, pool)
+                    progress(done, len(grid))
+        finally:
+            self._flush()
+        return self.outcome
+
+    def _open_batches(self, grid: Sequence[Sequence[int]]) -> list[tuple[Sequence[int], dict[str, list[str]]]]:
+        """Batches with the metrics to compute for each method; complete ones are left out."""
+        stored = self.store.done(self.job.group)
+        methods = self._methods_to_run()
+        todo = []
+        for indices in grid:
+            ids = {self.job.dataset.ids[i] for i in indices}
+            wanted: dict[str, list[str]] = {}
+            for (method, metric), cell in self.cells.items():
+                if method in methods and not ids <= stored.get(cell.digest, set()):
+                    wanted.setdefault(method, []).append(metric)
+            for method in methods:
+                if self.gallery.wants(indices, method):
+                    wanted.setdefault(method, [])
+            if wanted:
+                todo.append((indices, wanted))
+        return todo
+
+    def _loader(self, batches: Sequence[Sequence[int]]) -> Loader:
+        run = self.job.run
+        return Loader(self.job.dataset, self.job.preprocess, batches, run.workers, run.on_error)  # type: ignore[arg-type]
+
+    def _methods_to_run(self) -> list[str]:
+        able = [name for name in self.job.methods if name not in self.outcome.skipped]
+        if self.job.run.only == "all":
+            return able
+        failed = {record["method"] for record in self.store.read_json("failures") if record["job"] == self.job.name}
+        return [name for name in able if name in failed]
+
+    @contextmanager
+    def _pool(self) -> Iterator[ProcessPoolExecutor | None]:
+        if self.job.run.workers < 1:
+            yield None
+            return
+        with ProcessPoolExecutor(self.job.run.workers, mp_context=get_context("spawn")) as pool:
+            yield pool
+
+    def _batch(
+        self, indices: Sequence[int], batch: Batch, wanted: Mapping[str, list[str]], pool: ProcessPoolExecutor | None
+    ) -> None:
+        self._record_unread(batch)
+        if not batch.ids:
+            return
+        with self.outcome.timing("clean"):
+            passes, images = self._prepare(batch, pool)
+        for name, metrics in wanted.items():
+            try:
+                self._explain_and_score(indices, name, metrics, passes, images)
+            except Exception as error:
+                if type(error).__module__.startswith("submitit"):
+                    raise  # a launcher's signal, not the method's fault
+                self._record_failure(name, batch, error)
+            else:
+                self.store.forget("failures", self._failure_name(name))
+        self.outcome.images += len(batch.ids)
+        if time.monotonic() - self.flushed > self.job.run.flush_seconds:
+            self._flush()
+
+    def _prepare(self, batch: Batch, pool: ProcessPoolExecutor | None) -> tuple[Passes, ImageBatch]:
+        classifier, protocol = self.job.classifier, self.job.protocol
+        images = batch.images.to(device=classifier.device, dtype=classifier.dtype)
+        labels = self._labels(batch).to(classifier.device)
+        passes = Passes(classifier, images, ids=batch.ids, chunk=self.job.run.chunk, seed=protocol.seed)
+        predicted = passes.logits.argmax(dim=1)
+        targets = torch.where(labels >= 0, labels, predicted) if protocol.target == "label" else predicted
+        passes.explain_targets(targets)
+        probability = passes.score(passes.logits, kind="probability")
+        return passes, ImageBatch(
+            ids=batch.ids,
+            images=images,
+            targets=targets,
+            clean=Prediction(probability, predicted),
+            labels=labels,
+            masks=None if batch.masks is None else batch.masks.to(classifier.device),
+            has_mask=batch.has_mask.to(classifier.device),
+            pool=pool,
+        )
+
+    def _labels(self, batch: Batch) -> Tensor:
+        """The images' labels as outputs of the model; -1 where the model has no such output."""
+        if self.job.dataset.label_space is None or self.job.dataset.label_space != self.job.classifier.label_space:
+            return torch.full_like(batch.labels, -1)
+        return self.job.classifier.output_of(batch.labels)
+
+    def _explain_and_score(
+        self, indices: Sequence[int], name: str, metrics: Sequence[str], passes: Passes, images: ImageBatch
+    ) -> None:
+        with self.outcome.timing(f"explain {name}"):
+            maps = explain(self.job.methods[name], passes, self.job.protocol.map_resize)
+        found = faults(maps)
+        self.gallery.save(indices, name, images, maps)
+        case = Case(images, torch.where(_mask_of(found, maps), torch.zeros_like(maps), maps))
+        traces: dict[Probe, Trace] = {}
+        for metric_name in metrics:
+            metric = self.job.metrics[metric_name]
+            scores = self._score(metric, case, traces)
+            self._keep(self.cells[name, metric_name], images.ids, scores, found)
+
+    def _score(self, metric: Metric, case: Case, traces: dict[Probe, Trace]) -> Scores:
+        probe = metric.probe
+        if probe is not None and probe not in traces:
+            with self.outcome.timing(f"probe {type(probe).__name__}"):
+                traces[probe] = probe.trace(case, self._predict)
+        with self.outcome.timing("score"):
+            return metric.score(case, None if probe is None else traces[probe])
+
+    def _predict(self, images: Tensor, targets: Tensor) -> Prediction:
+        self.outcome.forwards += len(images)
+        return halving(lambda chunk: predict(self.job.classifier, images, targets, chunk), self.job.run.chunk)
+
+    def _keep(self, cell: Cell, ids: Sequence[str], scores: Scores, found: Sequence[str]) -> None:
+        value, parts, curve = (t.double().cpu().tolist() for t in (scores.value, scores.parts, scores.curve))
+        for i, image in enumerate(ids):
+            broken = found[i] == "not finite"
+            reason = "map is not finite" if broken else scores.reasons[i]
+            row = Row(
+                cell=cell.digest,
+                image=image,
+                value=float("nan") if broken else value[i],
+                parts=[] if broken else parts[i],
+                curve=[] if broken else curve[i],
+                reason=reason,
+                note="constant map" if found[i] == "constant" else "",
+            )
+            self.pending.append(row)
+
+    def _flush(self) -> None:
+        self.store.append(self.job.group, self.pending)
+        self.outcome.rows += len(self.pending)
+        self.pending = []
+        self.flushed = time.monotonic()
+
+    def _record_skips(self) -> None:
+        for name, reason in self.outcome.skipped.items():
+            record = {
+                "model": self.job.classifier.name,
+                "dataset": self.job.dataset.name,
+                "method": name,
+                "protocol": self.job.protocol.name,
+                "reason": reason,
+            }
+            self.store.write_json("skips", f"{self.job.group}--{name}", record)
+
+    def _record_unread(self, batch: Batch) -> None:
+        self.outcome.unread.update(batch.skipped)
+        if batch.skipped:
+            self.store.write_json("unread", self.job.name, self.outcome.unread)
+
+    def _record_failure(self, name: str, batch: Batch, error: Exception) -> None:
+        message = f"{type(error).__name__}: {error}"
+        log.error(
+            "%s failed on %s: %s", name, ", ".join(batch.ids[:4]), message, exc_info=log.isEnabledFor(logging.DEBUG)
+        )
+        self.outcome.failed[name] = message
+        record = {"job": self.job.name, "method": name, "images": list(batch.ids), "message": message}
+        self.store.write_json("failures", self._failure_name(name), record)
+
+    def _failure_name(self, name: str) -> str:
+        return f"{self.job.name}--{name}"
+
+
+def explain(method: Explainer, passes: Passes, map_resize: str = "bilinear") -> Tensor:
+    """A method's maps [B, H, W] at the images' resolution, in float32 or better."""
+    maps = method.explain(passes).detach()
+    size = len(passes.ids)
+    if maps.ndim != 3 or len(maps) != size:
+        raise ValueError(f"expected maps [{size}, h, w], got {list(maps.shape)}")
+    maps = maps if maps.dtype == torch.float64 else maps.float()
+    return resize(maps, passes.size, map_resize)  # type: ignore[arg-type]
+
+
+def predict(classifier: Classifier, images: Tensor, targets: Tensor, chunk: int) -> Prediction:
+    """What the model says of images [M, 3, H, W] about targets [M], in forwards of at most `chunk` rows."""
+    probability, predicted = [], []
+    with torch.no_grad():
+        for rows, target in zip(images.split(chunk), targets.split(chunk), strict=True):
+            logits = classifier.logits(rows)
+            wide = logits if logits.dtype == torch.float64 else logits.float()
+            probability.append(wide.softmax(dim=1).gather(1, target[:, None])[:, 0])
+            predicted.append(logits.argmax(dim=1))
+    return Prediction(torch.cat(probability), torch.cat(predicted))
+
+
+def _mask_of(found: Sequence[str], maps: Tensor) -> Tensor:
+    """[B, 1, 1] True where a map is not finite."""
+    return torch.tensor([fault == "not finite" for fault in found], device=maps.device).view(-1, 1, 1)

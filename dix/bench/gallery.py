@@ -1,0 +1,69 @@
+"""Pictures of some images and their maps, kept beside the rows for reports."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dix.bench.job import Job
+from dix.maps import min_max
+from metrics.api import ImageBatch
+
+
+class Gallery:
+    """The first `run.gallery` images of a job: a photo, each method's map (8 bits, min-max), and what was explained."""
+
+    def __init__(self, folder: Path, job: Job) -> None:
+        self.folder = folder / "images" / job.group
+        self.job = job
+        self.indices = set(range(min(job.run.gallery, len(job.dataset.ids))))
+
+    def wants(self, indices: Sequence[int], method: str) -> bool:
+        """True where the picture of an image's map is missing."""
+        return any(not self._file(i, f"{method}.png").is_file() for i in indices if i in self.indices)
+
+    def save(self, indices: Sequence[int], method: str, batch: ImageBatch, maps: Tensor) -> None:
+        """Keep the pictures of the images that belong to the gallery."""
+        ids = self.job.dataset.ids
+        position = {image: i for i, image in enumerate(batch.ids)}
+        for index in indices:
+            if index in self.indices and ids[index] in position:
+                row = position[ids[index]]
+                self._put(index, f"{method}.png", _png(min_max(maps[row : row + 1])[0]))
+                if not self._file(index, "about.json").is_file():
+                    self._put(index, "photo.png", _png(batch.images[row].permute(1, 2, 0)))
+                    self._put(index, "about.json", self._about(batch, row))
+
+    def _about(self, batch: ImageBatch, row: int) -> bytes:
+        about = {
+            "image": batch.ids[row],
+            "target": self.job.classifier.class_of(int(batch.targets[row])),
+            "probability": round(float(batch.clean.probability[row]), 4),
+        }
+        return json.dumps(about).encode()
+
+    def _file(self, index: int, name: str) -> Path:
+        return self.folder / f"{index:05d}" / name
+
+    def _put(self, index: int, name: str, content: bytes) -> None:
+        file = self._file(index, name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_name(f".{name}.{os.getpid()}")
+        temporary.write_bytes(content)
+        os.replace(temporary, file)
+
+
+def _png(pixels: Tensor) -> bytes:
+    """Pixels [H, W] or [H, W, 3] in [0, 1] as PNG; what is not finite becomes black."""
+    safe = torch.nan_to_num(pixels.float(), nan=0.0, posinf=1.0, neginf=0.0).clamp(0, 1)
+    buffer = io.BytesIO()
+    Image.fromarray((safe.cpu().numpy() * 255).round().astype(np.uint8)).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()

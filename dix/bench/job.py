@@ -1,0 +1,134 @@
+"""A job: one model and data set, some methods and metrics, one protocol; and what its cells are called."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from datasets.api import Dataset
+from datasets.preprocess import Preprocess
+from dix.bench.settings import Protocol, Run
+from dix.bench.store import Cell
+from dix.classifier import Classifier
+from dix.explainer import Explainer
+from metrics.api import Metric
+
+#: Fields of methods and metrics that only say how they are printed.
+_PRINTED = ("label", "extra")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that a run needs, as objects.
+
+    methods, metrics: by the name that rows store. preprocess: how the data set's images reach the model.
+    """
+
+    classifier: Classifier
+    dataset: Dataset
+    preprocess: Preprocess
+    methods: Mapping[str, Explainer]
+    metrics: Mapping[str, Metric]
+    protocol: Protocol
+    run: Run
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where a setting is outside its range."""
+        _at_least("run.batch_size", self.run.batch_size, 1)
+        _at_least("run.chunk", self.run.chunk, 1)
+        _at_least("run.limit", 1 if self.run.limit is None else self.run.limit, 1)
+        part, parts = self.run.shard
+        if not 0 <= part < parts:
+            raise ValueError(f"run.shard: expected [i, n] with 0 <= i < n, got [{part}, {parts}]")
+        for key, value, allowed in (
+            ("protocol.target", self.protocol.target, ("predicted", "label")),
+            ("run.only", self.run.only, ("all", "failed")),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{key}: expected one of {', '.join(allowed)}, got {value!r}")
+
+    @property
+    def name(self) -> str:
+        """Names the job's files: its model, data set, protocol and shard."""
+        shard = "" if self.run.shard == [0, 1] else "--{}of{}".format(*self.run.shard)
+        return f"{self.group}{shard}"
+
+    @property
+    def group(self) -> str:
+        """Model, data set and protocol: rows of the same images."""
+        return "--".join((self.classifier.name, self.dataset.name, self.protocol.name))
+
+    def unsupported(self) -> dict[str, str]:
+        """Methods that cannot explain this model, with the reason."""
+        reasons = {name: method.unsupported(self.classifier) for name, method in self.methods.items()}
+        return {name: reason for name, reason in reasons.items() if reason}
+
+    def cells(self) -> dict[tuple[str, str], Cell]:
+        """The cells that can be computed, by (method, metric)."""
+        skipped = self.unsupported()
+        shared = self._shared_identity()
+        return {
+            (method, metric): self._cell(method, metric, shared)
+            for method in self.methods
+            for metric in self.metrics
+            if method not in skipped
+        }
+
+    def batches(self) -> list[Sequence[int]]:
+        """Indices into the data set of every batch of this shard.
+
+        The grid depends on the data set, the limit and the batch size alone, never on what is stored, so that a
+        resumed or sharded run sees the batches of an uninterrupted one and gives the same bits.
+        """
+        count = len(self.dataset.ids)
+        indices = range(count if self.run.limit is None else min(self.run.limit, count))
+        grid = [indices[start : start + self.run.batch_size] for start in range(0, len(indices), self.run.batch_size)]
+        part, parts = self.run.shard
+        return list(grid[part::parts])
+
+    def _shared_identity(self) -> dict[str, Any]:
+        protocol = {key: getattr(self.protocol, key) for key in ("name", "version", "target", "map_resize", "dtype")}
+        return {
+            "model": self.classifier.identity(),
+            "dataset": {"name": self.dataset.name, "fingerprint": self.dataset.fingerprint()},
+            "preprocess": self.preprocess.identity(),
+            "protocol": protocol | {"tf32": self.protocol.tf32, "seed": self.protocol.seed},
+        }
+
+    def _cell(self, method: str, metric: str, shared: Mapping[str, Any]) -> Cell:
+        identity = {
+            **shared,
+            "method": describe(self.methods[method]),
+            "metric": describe(self.metrics[metric]),
+        }
+        return Cell(self.classifier.name, self.dataset.name, method, metric, self.protocol.name, identity)
+
+
+def describe(thing: object) -> Any:
+    """A hyper-parameter object as plain values: its class and its fields, without those that only print.
+
+    Raises ValueError where an object is not a dataclass, since its parameters could not be told apart.
+    """
+    if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
+        name = f"{type(thing).__module__}.{type(thing).__qualname__}"
+        return {"_target_": name, **dict(_described_fields(thing))}
+    if isinstance(thing, Mapping):
+        return {str(key): describe(value) for key, value in thing.items()}
+    if isinstance(thing, list | tuple):
+        return [describe(value) for value in thing]
+    if thing is None or isinstance(thing, bool | int | float | str):
+        return thing
+    raise ValueError(f"{type(thing).__qualname__}: expected a dataclass of plain values, got {thing!r}")
+
+
+def _described_fields(thing: Any) -> Iterator[tuple[str, Any]]:
+    for field in dataclasses.fields(thing):
+        if field.name not in _PRINTED:
+            yield field.name, describe(getattr(thing, field.name))
+
+
+def _at_least(key: str, value: int, least: int) -> None:
+    if value < least:
+        raise ValueError(f"{key}: expected an integer of at least {least}, got {value}")

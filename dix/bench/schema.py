@@ -1,0 +1,30 @@
+"""The shape of a configuration: a misspelt key is an error because it is not in here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+from dix.bench.settings import Protocol, Run
+
+
+@dataclass
+class RootConfig:
+    """A job: one model and data set, one or more methods and metrics, one protocol."""
+
+    model: dict[str, Any] = MISSING
+    method: dict[str, Any] = MISSING
+    dataset: dict[str, Any] = MISSING
+    metric: dict[str, Any] = MISSING
+    protocol: Protocol = MISSING
+    run: Run = field(default_factory=Run)
+
+
+def register() -> None:
+    """Make the schema known to Hydra under the names that conf/ refers to."""
+    store = ConfigStore.instance()
+    store.store(name="root_schema", node=RootConfig)
+    store.store(group="protocol", name="schema", node=Protocol)

@@ -1,0 +1,74 @@
+"""The two groups of plain settings: what defines a score, and what must not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Protocol:
+    """Everything of a protocol that defines a score.
+
+    name, version: of the protocol; both are part of every result's identity.
+    target: the explained class: "predicted" or "label" (the data set's, where it has one).
+    hit: the class that counts as a hit in NEG and POS: "label" (where there is one) or "predicted".
+    fractions: shares of pixels that are masked; 0.0 is the unmasked image.
+    auc: "trapezoid" over the fractions times 100, "mean" of the levels, or "normalised" to the width of the fractions.
+    fill: what masked pixels become, in pixel space: "black", "mean", "blur" or "imagenet".
+    ties: order of equally relevant pixels: "index" (row by row) or "random" (seeded by image).
+    ins_del: schedule of INS and DEL: "thesis" (that of NEG and POS) or "rise".
+    void: mask pixels that belong to nothing: "ignore", "foreground" or "background".
+    preprocess: "direct" resizes to the model's size without a crop; "checkpoint" does what the checkpoint recommends.
+    antialias: of the image's resize. map_resize: how maps are enlarged to the image.
+    sic_aic: settings of SIC and AIC.
+    dtype: precision of the network. tf32: allow TF32 on GPUs that have it. seed: of everything random.
+    """
+
+    name: str = ""
+    version: int = 0
+    target: str = "predicted"
+    hit: str = "label"
+    fractions: list[float] = field(default_factory=lambda: [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
+    auc: str = "trapezoid"
+    fill: str = "black"
+    ties: str = "index"
+    ins_del: str = "thesis"
+    void: str = "foreground"
+    preprocess: str = "direct"
+    antialias: bool = True
+    map_resize: str = "bilinear"
+    sic_aic: dict[str, Any] = field(default_factory=dict)
+    dtype: str = "float32"
+    tf32: bool = False
+    seed: int = 0
+
+
+@dataclass
+class Run:
+    """Everything of a run that does not define a score.
+
+    name: of the results. results: the folder they are stored in.
+    device: "auto", "cpu", "cuda" or "mps". batch_size: images explained together. chunk: most rows in one forward pass
+    of a path or a probe. threads: of the CPU, 0 for torch's choice. workers: that decode images and encode for SIC/AIC.
+    limit: only the first so many images. shard: [i, n], the i-th of n parts of the images. only: "all", or "failed" to
+    run only jobs that failed. on_error: an unreadable image: "stop" or "skip" (and say so).
+    deterministic: only algorithms that give equal bits twice. flush_seconds: longest time before rows are on disk.
+    gallery: images whose maps are kept as pictures. progress: show a progress bar on a terminal.
+    """
+
+    name: str = "run"
+    results: str = "results/${.name}"
+    device: str = "auto"
+    batch_size: int = 8
+    chunk: int = 32
+    threads: int = 0
+    workers: int = 2
+    limit: int | None = None
+    shard: list[int] = field(default_factory=lambda: [0, 1])
+    only: str = "all"
+    on_error: str = "stop"
+    deterministic: bool = False
+    flush_seconds: float = 10.0
+    gallery: int = 6
+    progress: bool = True

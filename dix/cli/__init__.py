@@ -1,0 +1,65 @@
+"""The `dix` command. Nothing heavy is imported before a subcommand needs it, so help and completion stay quick."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+#: Subcommands: the module that has `add_arguments(parser)` and `main(arguments) -> exit code`, and a line of help.
+COMMANDS = {
+    "run": ("dix.cli.run", "run a job, or a sweep with -m: dix run model=resnet101 method=[gc,dix3]"),
+    "list": ("dix.cli.listing", "list models, methods, data sets, metrics, protocols, experiments"),
+    "report": ("dix.cli.report", "write the tables and the page of a results folder"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse, dispatch, and turn a user's mistake into one message; the return value is the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given or os.environ.get("HYDRA_FULL_ERROR") == "1"
+    given = [word for word in given if word != "--debug"]
+    parser = _parser(given[:1])
+    if not given:
+        parser.print_help()
+        return 2
+    try:
+        options = parser.parse_args(given)
+        return int(importlib.import_module(COMMANDS[options.command][0]).main(options))
+    except KeyboardInterrupt:
+        print("dix: interrupted; what was stored stays, the same command goes on from there", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if debug:
+            raise
+        print(f"dix: {_message(error)}", file=sys.stderr)
+        return 1
+
+
+def _parser(chosen: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser; only the chosen subcommand's module is imported."""
+    parser = argparse.ArgumentParser(
+        prog="dix",
+        description="Benchmark Deep Integrated Explanations and the methods beside it.",
+        epilog="--debug with any command shows the traceback of an error.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (module, text) in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text)
+        if name in chosen:
+            importlib.import_module(module).add_arguments(command)
+    return parser
+
+
+def _message(error: BaseException) -> str:
+    """What a person needs to know: the error's text, and for unforeseen errors how to see more."""
+    text = str(error).strip() or type(error).__name__
+    if isinstance(error, ValueError | FileNotFoundError | NotADirectoryError | PermissionError):
+        return text
+    return f"{type(error).__name__}: {text}\n(--debug shows where)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

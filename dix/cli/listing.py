@@ -1,0 +1,37 @@
+"""`dix list`: what there is to choose from, one line each."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+from dix.cli.config import CONF, GROUPS, options
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The group to list."""
+    parser.add_argument("group", nargs="?", help=f"one of {', '.join(GROUPS)}; without one, all")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Print the names of a group, or of all groups."""
+    groups = [arguments.group] if arguments.group else list(GROUPS)
+    unknown = [group for group in groups if group not in GROUPS]
+    if unknown:
+        raise ValueError(f"no group called {unknown[0]!r}; there are {', '.join(GROUPS)}")
+    for group in groups:
+        print(f"{group}:")
+        for name in options(group):
+            print(f"  {name:<22} {_about(group, name)}".rstrip())
+    return 0
+
+
+def _about(group: str, name: str) -> str:
+    """The file's first comment, or the printed label and the class behind it."""
+    text = (CONF / group / f"{name}.yaml").read_text(encoding="utf-8")
+    comments = [line[1:].strip() for line in text.splitlines() if line.startswith("#") and "@package" not in line]
+    if comments:
+        return comments[0]
+    found = {key: re.search(rf"^\s*{key}: *(.+)$", text, re.MULTILINE) for key in ("label", "_target_", "extra")}
+    parts = [match.group(1) for key in ("label", "_target_") if (match := found[key])]
+    return "  ".join(parts) + ("  (extra)" if found["extra"] else "")

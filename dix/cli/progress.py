@@ -1,0 +1,64 @@
+"""Show how far a job is: a bar with the time left on a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from dix.bench.evaluate import Progress
+from dix.bench.job import Job
+
+#: Seconds between two lines in a log.
+INTERVAL = 30.0
+
+
+@contextmanager
+def progress_of(job: Job, wanted: bool) -> Iterator[Progress]:
+    """A callback that shows batches done of all batches."""
+    if not wanted:
+        yield lambda done, total: None
+    elif sys.stderr.isatty():
+        with _bar() as bar:
+            task = bar.add_task(job.name, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+    else:
+        yield _lines(job.name)
+
+
+def _bar() -> Bar:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    return Bar(*columns, console=Console(stderr=True))
+
+
+def _lines(name: str) -> Progress:
+    start = last = time.monotonic()
+    first: int | None = None
+
+    def show(done: int, total: int) -> None:
+        nonlocal last, first
+        now = time.monotonic()
+        if first is None:
+            first = done
+        elif now - last >= INTERVAL or done == total:
+            last = now
+            left = (now - start) / max(done - first, 1) * (total - done)
+            print(
+                f"{name}: batch {done}/{total}, {now - start:.0f} s, about {left:.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    return show

