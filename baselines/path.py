@@ -1,0 +1,352 @@
+"""Integrated, Guided Integrated and Blur Integrated Gradients: gradients summed along a path of images.
+
+Each walks from an image without information to the image under explanation and sums (step) * (gradient) over the
+path, in pixels or in the network's normalised input: an image's step is std times smaller in the second and its
+gradient std times larger, so their product is the same. Defaults are the thesis's settings: the softmax probability is
+differentiated and the information-free image is zero after normalisation, which is the mean colour in pixels.
+
+Costs are stated in forward-equivalents F (one forward pass of one image; the backward pass to the input, with frozen
+parameters, is another F).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import floor
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dix.capture import gradients
+from dix.classifier import Classifier
+from dix.integrate import Rule, quadrature
+from dix.passes import Passes, Score, halving, rows
+
+PathRule = Rule | Literal["endpoints"]
+Colour = Literal["mean_colour", "black", "white"]
+Reduction = Literal["sum_abs", "abs_sum", "max_abs", "sum"]
+
+#: How attributions [B, C, h, w] of channels become a map [B, h, w]; "sum" keeps the sign.
+REDUCTIONS: Mapping[Reduction, Callable[[Tensor], Tensor]] = {
+    "sum_abs": lambda a: a.abs().sum(dim=1),
+    "abs_sum": lambda a: a.sum(dim=1).abs(),
+    "max_abs": lambda a: a.abs().amax(dim=1),
+    "sum": lambda a: a.sum(dim=1),
+}
+
+
+@dataclass(frozen=True)
+class IntegratedGradients:
+    """IG (Sundararajan et al. 2017, Eq. 3): a = (x - z) sum of w_n g(z + t_n (x - z)), on the straight line.
+
+    steps: N; the default costs 2 N = 50 F. rule: the quadrature ("right" is the paper's Riemann sum), or "endpoints",
+    which weighs N points from 0 to 1, both included, by 1/N each, as the library `saliency` does. baseline: z.
+    score: what is differentiated. reduction: from channels to a map; "sum" adds up to score(x) - score(z).
+    """
+
+    steps: int = 25
+    rule: PathRule = "right"
+    baseline: Colour = "mean_colour"
+    score: Score = "probability"
+    reduction: Reduction = "sum_abs"
+    label: str = "IG"
+    extra: bool = False
+
+    def __post_init__(self) -> None:
+        points(self.rule, self.steps)
+        check_options(baseline=self.baseline, score=self.score, reduction=self.reduction)
+
+    def unsupported(self, classifier: Classifier) -> str:
+        """Any classifier can be explained."""
+        return ""
+
+    def explain(self, passes: Passes) -> Tensor:
+        """[B, S, S] maps at the images' resolution."""
+        line = StraightLine(self.steps, self.rule, self.baseline, self.score)
+        return REDUCTIONS[self.reduction](passes.get(line))
+
+
+@dataclass(frozen=True)
+class StraightLine:
+    """The attributions [B, 3, S, S] of IG."""
+
+    steps: int
+    rule: PathRule
+    baseline: Colour
+    score: Score
+
+    def compute(self, passes: Passes) -> Tensor:
+        """Attributions in units of the score."""
+        return halving(lambda chunk: self._attributions(passes, chunk), passes.chunk)
+
+    def _attributions(self, passes: Passes, chunk: int) -> Tensor:
+        images = passes.images
+        times, weights = (torch.from_numpy(v).to(images) for v in points(self.rule, self.steps))
+        z = colour(self.baseline, passes.classifier).to(images)
+        total = torch.zeros_like(images)
+        for part in rows(len(times), len(images), chunk, images.device):
+            r = z + part.spread(times) * (images[part.images] - z)
+            g = pixel_gradients(passes, r.flatten(0, 1), part.image_of_row, self.score).view_as(r)
+            total[part.images] += (part.spread(weights) * g).sum(dim=0)
+        return (images - z) * total
+
+
+@dataclass(frozen=True)
+class GuidedIntegratedGradients:
+    """Guided IG (Kapishnikov et al. 2021, Algorithm 1): in each step only the features of least gradient move.
+
+    A step takes the L1 distance to the image down by 1/N of its start. It moves the `fraction` of the features with the
+    smallest absolute gradients, further ones where these have arrived, and lets none stray from the straight line by
+    more than `max_dist` of the way. The choice depends on the scale of channels: as in the authors' release, features
+    are values of the network's normalised input.
+
+    steps: N; the default costs 2 N = 50 F. fraction: 0 to 1. max_dist: 0 (nearly IG) to 1 (free). baseline, score,
+    reduction: as in IntegratedGradients. The authors' release defaults to 200 steps, 0.25 and 0.02.
+    """
+
+    steps: int = 25
+    fraction: float = 0.5
+    max_dist: float = 1.0
+    baseline: Colour = "mean_colour"
+    score: Score = "probability"
+    reduction: Reduction = "sum_abs"
+    label: str = "GIG"
+    extra: bool = False
+
+    def __post_init__(self) -> None:
+        points("right", self.steps)
+        check_options(baseline=self.baseline, score=self.score, reduction=self.reduction)
+        for key, value in (("fraction", self.fraction), ("max_dist", self.max_dist)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{key}: expected a number from 0 to 1, got {value}")
+
+    def unsupported(self, classifier: Classifier) -> str:
+        """Any classifier can be explained."""
+        return ""
+
+    def explain(self, passes: Passes) -> Tensor:
+        """[B, S, S] maps at the images' resolution."""
+        guided = GuidedPath(self.steps, self.fraction, self.max_dist, self.baseline, self.score)
+        return REDUCTIONS[self.reduction](passes.get(guided))
+
+
+@dataclass(frozen=True)
+class GuidedPath:
+    """The attributions [B, 3, S, S] of Guided IG."""
+
+    steps: int
+    fraction: float
+    max_dist: float
+    baseline: Colour
+    score: Score
+
+    def compute(self, passes: Passes) -> Tensor:
+        """Attributions in units of the score."""
+        return halving(lambda chunk: self._attributions(passes, chunk), passes.chunk)
+
+    def _attributions(self, passes: Passes, chunk: int) -> Tensor:
+        classifier = passes.classifier
+        inputs = classifier.normalise(passes.images).double()  # float64: the steps are told apart to 1e-9
+        z = classifier.normalise(colour(self.baseline, classifier)).double()
+        parts = torch.arange(len(inputs), device=inputs.device).split(max(1, chunk))
+        return torch.cat([self._walk(passes, z.expand_as(inputs[part]), inputs[part], part) for part in parts])
+
+    def _walk(self, passes: Passes, start: Tensor, end: Tensor, images: Tensor) -> Tensor:
+        x, attribution = start.clone(), torch.zeros_like(start)
+        network, dtype = passes.classifier.network, passes.images.dtype
+        for step in range(1, self.steps + 1):
+            g = score_gradients(passes, network, x.to(dtype), images, self.score)
+            moved = self._step(x, g.abs(), start, end, step / self.steps)
+            attribution += (moved - x) * g
+            x = moved
+        return attribution.to(dtype)
+
+    def _step(self, x: Tensor, size: Tensor, start: Tensor, end: Tensor, alpha: float) -> Tensor:
+        """Move x [B, ...] until its distance to `end` is (1 - alpha) of that of `start`, small gradients first."""
+        rear = start + (end - start) * max(alpha - self.max_dist, 0)
+        front = start + (end - start) * min(alpha + self.max_dist, 1)
+        goal = _distance(start, end) * (1 - alpha)
+        x = torch.where(_progress(x, start, end) < max(alpha - self.max_dist, 0), rear, x)
+        unfinished = _distance(start, end) > 0
+        while True:
+            now = _distance(x, end)
+            unfinished = unfinished & ~_close(now, goal)
+            free = (x != front) & unfinished.view(-1, 1, 1, 1)
+            chosen = free & (size <= _quantile(size.masked_fill(~free, torch.inf), self.fraction))
+            reach = ((front - x).abs() * chosen).flatten(1).sum(dim=1)
+            unfinished = unfinished & (reach > 0)
+            if not unfinished.any():
+                return x
+            share = ((now - goal) / reach).view(-1, 1, 1, 1)  # of the way to `front` that closes the gap
+            target = torch.where(share > 1, front, x + (front - x) * share)
+            x = torch.where(chosen, target, x)
+            unfinished = unfinished & (share.flatten() > 1)
+
+
+def _distance(a: Tensor, b: Tensor) -> Tensor:
+    return (a - b).abs().flatten(1).sum(dim=1)
+
+
+def _close(a: Tensor, b: Tensor) -> Tensor:
+    return (a - b).abs() <= 1e-9 * torch.maximum(a, b).clamp(min=1)
+
+
+def _progress(x: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    """Position along the straight line, 0 at `start`, 1 at `end`; 1 where they are equal."""
+    way = end - start
+    return torch.where(way != 0, (x - start) / torch.where(way != 0, way, 1), 1)
+
+
+def _quantile(values: Tensor, fraction: float) -> Tensor:
+    """The value [B, 1, 1, 1] below which `fraction` of each image's values lie, always one of them."""
+    flat = values.flatten(1)
+    rank = floor(fraction * (flat.shape[1] - 1)) + 1
+    return flat.kthvalue(rank, dim=1).values.view(-1, 1, 1, 1)
+
+
+@dataclass(frozen=True)
+class BlurIntegratedGradients:
+    """Blur IG (Xu et al. 2020, Eq. 5): the path removes Gaussian blur; a = -sum of dx/dsigma g(x(sigma)) dsigma.
+
+    sigma runs from 0 in `steps` equal steps up to `max_sigma` pixels (left sum, the largest not included); dx/dsigma is
+    a forward difference over `grad_step`. Kernels end at four sigma, and beyond the border lies `border`, as in the
+    authors' release (zero after normalisation). With "sum" the map adds up to score(x) - score(fully blurred).
+
+    steps: N; the default costs 2 N = 200 F. score, reduction: as in IntegratedGradients.
+    """
+
+    steps: int = 100
+    max_sigma: float = 50.0
+    grad_step: float = 0.01
+    border: Colour = "mean_colour"
+    score: Score = "probability"
+    reduction: Reduction = "sum_abs"
+    label: str = "BIG"
+    extra: bool = False
+
+    def __post_init__(self) -> None:
+        points("left", self.steps)
+        check_options(border=self.border, score=self.score, reduction=self.reduction)
+        for key, value in (("max_sigma", self.max_sigma), ("grad_step", self.grad_step)):
+            if not value > 0:
+                raise ValueError(f"{key}: expected a number above 0, got {value}")
+
+    def unsupported(self, classifier: Classifier) -> str:
+        """Any classifier can be explained."""
+        return ""
+
+    def explain(self, passes: Passes) -> Tensor:
+        """[B, S, S] maps at the images' resolution."""
+        path = BlurPath(self.steps, self.max_sigma, self.grad_step, self.border, self.score)
+        return REDUCTIONS[self.reduction](passes.get(path))
+
+
+@dataclass(frozen=True)
+class BlurPath:
+    """The attributions [B, 3, S, S] of Blur IG."""
+
+    steps: int
+    max_sigma: float
+    grad_step: float
+    border: Colour
+    score: Score
+
+    def compute(self, passes: Passes) -> Tensor:
+        """Attributions in units of the score."""
+        return halving(lambda chunk: self._attributions(passes, chunk), passes.chunk)
+
+    def _attributions(self, passes: Passes, chunk: int) -> Tensor:
+        images = passes.images
+        times, _ = points("left", self.steps)
+        blurs = {side: _blurs(times * self.max_sigma, self.grad_step, side, images) for side in set(passes.size)}
+        down, across = (blurs[side] for side in passes.size)
+        z = colour(self.border, passes.classifier).to(images)
+        total = torch.zeros_like(images)
+        for part in rows(self.steps, len(images), chunk, images.device):
+            x, slope = _blurred(images[part.images] - z, down, across, part.points)
+            g = pixel_gradients(passes, (x + z).flatten(0, 1), part.image_of_row, self.score).view_as(x)
+            total[part.images] -= (slope * g).sum(dim=0)
+        return total * (self.max_sigma / self.steps)
+
+
+@dataclass(frozen=True)
+class _Blur:
+    """Blur along one axis of n pixels as matrices [N, n, n]: at sigma, at sigma + step, and (second - first) / step."""
+
+    here: Tensor
+    ahead: Tensor
+    slope: Tensor
+
+
+def _blurs(sigmas: np.ndarray, step: float, side: int, like: Tensor) -> _Blur:
+    here = np.stack([_blur_matrix(sigma, side) for sigma in sigmas])
+    ahead = np.stack([_blur_matrix(sigma + step, side) for sigma in sigmas])
+    return _Blur(*(torch.from_numpy(m).to(like) for m in (here, ahead, (ahead - here) / step)))
+
+
+def _blur_matrix(sigma: float, side: int) -> np.ndarray:
+    """[side, side] Gaussian blur of a signal that is zero outside; the kernel ends at four sigma and sums to 1."""
+    radius = floor(4 * sigma + 0.5)
+    if radius == 0:
+        return np.eye(side)
+    kernel = np.exp(-0.5 * (np.arange(radius + 1) / sigma) ** 2)
+    kernel /= 2 * kernel.sum() - 1
+    distance = np.abs(np.subtract.outer(np.arange(side), np.arange(side)))
+    return np.where(distance <= radius, kernel[np.minimum(distance, radius)], 0)
+
+
+def _blurred(images: Tensor, down: _Blur, across: _Blur, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Blurred images and their forward differences by sigma [p, b, C, h, w].
+
+    The difference of two blurs R x C' - R0 x C0' is (R - R0) x C' + R0 x (C - C0)': nothing cancels.
+    """
+    r_here, r_slope = (m[points, None, None] for m in (down.here, down.slope))
+    c_here, c_ahead, c_slope = (m[points, None, None].mT for m in (across.here, across.ahead, across.slope))
+    halfway = r_here @ images
+    return halfway @ c_here, r_slope @ images @ c_ahead + halfway @ c_slope
+
+
+def points(rule: PathRule, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points t in [0, 1] of a path and their weights. Raises ValueError for an unknown rule or a count below 1."""
+    if rule == "endpoints" and steps >= 1:
+        return np.linspace(0, 1, steps), np.full(steps, 1 / steps)
+    return quadrature("right" if rule == "endpoints" else rule, steps)
+
+
+def colour(name: Colour, classifier: Classifier) -> Tensor:
+    """A constant image [1, 3, 1, 1] in pixels; "mean_colour" is zero after normalisation."""
+    levels = {"mean_colour": classifier.mean, "black": classifier.mean * 0, "white": classifier.mean * 0 + 1}
+    return levels[name]
+
+
+def pixel_gradients(passes: Passes, images: Tensor, image_of_row: Tensor, score: Score) -> Tensor:
+    """[M, 3, S, S] gradient of the target's score by the pixels of images [M, 3, S, S]."""
+    return score_gradients(passes, passes.classifier.logits, images, image_of_row, score)
+
+
+def score_gradients(
+    passes: Passes, logits: Callable[[Tensor], Tensor], inputs: Tensor, image_of_row: Tensor, score: Score
+) -> Tensor:
+    """[M, ...] gradient of the target's score by `inputs`, which `logits` maps to [M, K]; 2 F a row."""
+    leaf = inputs.detach().requires_grad_()
+    with torch.enable_grad():
+        total = passes.score(logits(leaf), image_of_row, score).sum()
+    return gradients(total, [leaf])[0]
+
+
+_ALLOWED: Mapping[str, tuple[str, ...]] = {
+    "baseline": get_args(Colour),
+    "border": get_args(Colour),
+    "score": get_args(Score),
+    "reduction": get_args(Reduction),
+}
+
+
+def check_options(**options: str) -> None:
+    """Raise ValueError, which names the key and the valid values, for a value that an option does not have."""
+    for key, value in options.items():
+        if value not in _ALLOWED[key]:
+            raise ValueError(f"{key}: expected one of {', '.join(_ALLOWED[key])}, got {value!r}")
