@@ -126,7 +126,7 @@ def notes(table: Table, blocks: Sequence[Block]) -> list[str]:
     lines = [
         _count_note(table, cells),
         *_exclusion_notes(table, cells),
-        _interval_note(table),
+        interval_note(table),
         *_mark_notes(cells),
         *_provenance_notes(table, blocks),
         *_gap_notes(table, cells),
@@ -167,7 +167,8 @@ def _exclusion_notes(table: Table, cells: Sequence[Cell]) -> list[str]:
     ]
 
 
-def _interval_note(table: Table) -> str:
+def interval_note(table: Table) -> str:
+    """How intervals and p-values are computed, and what the emphasis means."""
     b = table.bootstrap
     return (
         f"intervals: {100 * b.level:g} % BCa bootstrap over images ({b.resamples} resamples, seed {b.seed}); "

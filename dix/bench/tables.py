@@ -173,6 +173,8 @@ class Table:
     bootstrap: Bootstrap
     provenance: Mapping[str, Any]
     identities: Sequence[Mapping[str, Any]] = ()
+    proposed: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ()
 
     def cell(self, block: Block, method: str, metric: str) -> Cell:
         """One cell."""
@@ -265,6 +267,8 @@ def build(evidence: Evidence, plan: Plan, bootstrap: Bootstrap | None = None) ->
         bootstrap=bootstrap,
         provenance=evidence.provenance,
         identities=evidence.cells,
+        proposed=tuple(plan.proposed),
+        controls=tuple(plan.controls),
     )
 
 
