@@ -22,12 +22,12 @@ def is_image(name: str) -> bool:
     return Path(name).suffix.lower() in SUFFIXES and not Path(name).name.startswith(".")
 
 
-def read_bytes(path: Path) -> bytes:
-    """The whole file. Raises CorruptSample (the file and the fault named) where it cannot be read."""
+def read_bytes(path: Path, name: str) -> bytes:
+    """The whole file. Raises CorruptSample (`name` and the fault) where it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
-        raise CorruptSample(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise CorruptSample(f"{name}: cannot be read: {error.strerror or error}") from error
 
 
 def decode_rgb(data: bytes, name: str) -> Image.Image:

@@ -83,7 +83,7 @@ class Photos:
     def read(self, index: int) -> Record:
         """Decode one photo and fill its outline. Raises CorruptSample, or MissingData without the package."""
         photo = self._photos[index]
-        image = decode_rgb(read_bytes(photo.path()), photo.id)
+        image = decode_rgb(read_bytes(photo.path(), photo.id), photo.id)
         polygons, holes = self.outlines(index)
         mask = rasterise(image.size, polygons, holes) if polygons else None
         return Record(photo.id, image, photo.label, mask)

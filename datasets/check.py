@@ -1,0 +1,144 @@
+"""Say whether a data set on disk is complete."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from datasets import coco, imagenet, imagenet_seg, mnist, voc
+from datasets.api import CorruptSample, Dataset, MissingData
+from datasets.folder import Folder
+from datasets.photos import Photos
+
+_SHOWN = 5  #: problems printed in full
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found of a data set.
+
+    found, expected: counts, by what is counted. missing: what is not there, with the layout and the source.
+    problems: what is there and wrong, one line each. index_hash: the data set's fingerprint, or "".
+    """
+
+    name: str
+    root: str
+    found: Mapping[str, int] = field(default_factory=dict)
+    expected: Mapping[str, int] = field(default_factory=dict)
+    missing: Sequence[str] = ()
+    problems: Sequence[str] = ()
+    index_hash: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is missing or wrong and every expected count is met."""
+        short = any(self.found.get(what) != count for what, count in self.expected.items())
+        return not (self.missing or self.problems or short)
+
+    def __str__(self) -> str:
+        """The report as lines of text."""
+        lines = [f"{self.name}: {'complete' if self.complete else 'NOT complete'} ({self.root})"]
+        lines += [f"  {what}: {count:,}{self._wanted(what)}" for what, count in self.found.items()]
+        lines += _shortened("missing", self.missing) + _shortened("problem", self.problems)
+        return "\n".join(lines + ([f"  index: {self.index_hash}"] if self.index_hash else []))
+
+    def _wanted(self, what: str) -> str:
+        return f" of {self.expected[what]:,}" if what in self.expected else ""
+
+
+def _shortened(kind: str, lines: Sequence[str]) -> list[str]:
+    shown = [f"  {kind}: {line}" for line in lines[:_SHOWN]]
+    return shown + ([f"  {kind}: and {len(lines) - _SHOWN:,} more"] if len(lines) > _SHOWN else [])
+
+
+@dataclass(frozen=True)
+class _Known:
+    """How to look at one data set. count: what its index says; files: names of absent files."""
+
+    open: Callable[[str | None], Any]
+    expected: Mapping[str, int]
+    count: Callable[[Any], Mapping[str, int]]
+    files: Callable[[Any], Iterable[str]] = lambda dataset: ()
+
+
+def check(name: str, root: str | None = None, decode: bool = False) -> Report:
+    """Look at a data set on disk.
+
+    root: its folder; None: $DIX_DATA/<name>. decode: also read every image and mask.
+    Raises ValueError for an unknown name; everything else is in the report.
+    """
+    known = _KNOWN.get(name)
+    if known is None:
+        raise ValueError(f"data set: expected one of {', '.join(_KNOWN)}, got {name!r}")
+    dataset = known.open(root)
+    try:
+        return _report(name, known, dataset, decode)
+    except MissingData as error:
+        return Report(name, str(root or "root not found"), {}, known.expected, [str(error)])
+    except ValueError as error:
+        return Report(name, _where(dataset), {}, known.expected, (), [str(error)])
+
+
+def _report(name: str, known: _Known, dataset: Any, decode: bool) -> Report:
+    found = {"images": len(dataset.ids), **known.count(dataset)}
+    missing = list(known.files(dataset))
+    problems = [message for _, message in unreadable(dataset)] if decode else []
+    found |= {"unreadable": len(problems)} if decode else {}
+    return Report(name, _where(dataset), found, known.expected, missing, problems, dataset.fingerprint())
+
+
+def unreadable(dataset: Dataset) -> Iterable[tuple[str, str]]:
+    """Read every image in turn; yield (id, reason) of those that cannot be read."""
+    for index, name in enumerate(dataset.ids):
+        try:
+            dataset.read(index)
+        except CorruptSample as error:
+            yield name, str(error)
+
+
+def _where(dataset: Any) -> str:
+    folder = getattr(dataset, "folder", None) or getattr(dataset, "path", None)
+    return str(folder or "inside installed packages")
+
+
+def _classes(dataset: Any) -> dict[str, int]:
+    return {"classes": len({label for label in dataset.labels if label is not None})}
+
+
+def _imagenet_counts(dataset: imagenet.ImageNet) -> dict[str, int]:
+    return {"images": len(dataset.ids) - len(dataset.absent), **_classes(dataset)}
+
+
+def _coco_counts(dataset: coco.Coco) -> dict[str, int]:
+    return {"annotated": len(coco.Coco(dataset.root).ids)}
+
+
+def _coco_files(dataset: coco.Coco) -> Iterable[str]:
+    names = (f"{dataset.part}/{name}" for name in dataset.ids)
+    return [name for name in names if not (dataset.folder / name).is_file()]
+
+
+def _voc_files(dataset: voc.Voc) -> Iterable[str]:
+    names = [f"JPEGImages/{name}.jpg" for name in dataset.ids]
+    names += [f"SegmentationClass/{name}.png" for name in dataset.ids]
+    return [name for name in names if not (dataset.folder / name).is_file()]
+
+
+def _nothing_more(dataset: Any) -> dict[str, int]:
+    return {}
+
+
+def _masked(dataset: Photos) -> dict[str, int]:
+    return {"masks": sum(bool(dataset.outlines(index)[0]) for index in range(len(dataset.ids))), **_classes(dataset)}
+
+
+_KNOWN: Mapping[str, _Known] = {
+    "imagenet": _Known(imagenet.ImageNet, imagenet.LAYOUT.expected, _imagenet_counts, lambda dataset: dataset.absent),
+    "imagenet_seg": _Known(imagenet_seg.ImageNetSeg, imagenet_seg.LAYOUT.expected, _nothing_more),
+    "coco": _Known(lambda root: coco.Coco(root, unannotated="keep"), coco.LAYOUT.expected, _coco_counts, _coco_files),
+    "voc": _Known(voc.Voc, voc.LAYOUT.expected, _nothing_more, _voc_files),
+    "mnist": _Known(lambda root: mnist.Mnist("idx", root), mnist.LAYOUT.expected, _classes),
+    "photos": _Known(lambda root: Photos(), {"images": 25, "masks": 25}, _masked),
+    "folder": _Known(Folder, {}, _nothing_more),
+}

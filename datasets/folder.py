@@ -1,0 +1,108 @@
+"""A folder of the user's own images, with masks and labels where there are any."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import numpy as np
+
+from datasets.api import VOID, CorruptSample, MissingData, Record
+from datasets.images import decode_palette, decode_rgb, read_bytes
+from datasets.index import fingerprint
+from datasets.labels import read_label_file
+from datasets.listing import walk_images
+from datasets.masks import fitting
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Every image below a folder, sorted by path.
+
+    root: the folder. mask_suffix: `dog.jpg` has its mask in `dog_mask.png` beside it; a palette or grey image, in which
+        every value above 0 is object.
+    masks: "optional" uses those that are there, "required" reports an image without one, "none" ignores them.
+    void: the value that is neither object nor background, or None.
+    labels_file: lines "name index" of ImageNet indices, by file name.
+    Raises MissingData for a folder that is not there or holds no image.
+    """
+
+    root: str | None = None
+    mask_suffix: str = "_mask.png"
+    masks: Literal["optional", "required", "none"] = "optional"
+    void: int | None = None
+    labels_file: str | None = None
+    name: str = "folder"
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where a parameter is outside its range."""
+        if self.masks not in ("optional", "required", "none"):
+            raise ValueError(f"dataset.masks: expected optional, required or none, got {self.masks!r}")
+
+    @property
+    def label_space(self) -> str | None:
+        """ImageNet where a label file is given."""
+        return "imagenet" if self.labels_file else None
+
+    @cached_property
+    def folder(self) -> Path:
+        """The resolved root."""
+        if self.root is None or not Path(self.root).is_dir():
+            raise MissingData(f"dataset.root: expected a folder of images, got {self.root!r}")
+        return Path(self.root)
+
+    @cached_property
+    def _files(self) -> Sequence[tuple[str, int]]:
+        """Path relative to the root, and size, of each image that is no mask."""
+        rows = [(path, size) for path, size, _ in walk_images(self.folder)]
+        images = [row for row in rows if not row[0].endswith(self.mask_suffix)]
+        if not images:
+            raise MissingData(f"dataset.root: the folder {self.folder} holds no images")
+        return images
+
+    @cached_property
+    def ids(self) -> Sequence[str]:
+        """Paths relative to the root, with forward slashes."""
+        return tuple(path for path, _ in self._files)
+
+    @cached_property
+    def labels(self) -> Sequence[int | None]:
+        """Labels of the label file; None for an image that it does not name."""
+        known = read_label_file(Path(self.labels_file)) if self.labels_file else {}
+        return tuple(known.get(PurePosixPath(name).name) for name in self.ids)
+
+    def read(self, index: int) -> Record:
+        """Decode one image and its mask. Raises CorruptSample."""
+        name = self.ids[index]
+        image = decode_rgb(read_bytes(self.folder / name, name), name)
+        truth = self._mask_name(name)
+        if truth is None:
+            return Record(name, image, self.labels[index])
+        values = decode_palette(read_bytes(self.folder / truth, truth), truth)
+        mask = (values > 0).astype(np.int8)
+        if self.void is not None:
+            mask[values == self.void] = VOID
+        return Record(name, image, self.labels[index], fitting(mask, image, truth))
+
+    def _mask_name(self, name: str) -> str | None:
+        """Path of an image's mask relative to the root, or None."""
+        truth = str(PurePosixPath(name).with_suffix("")) + self.mask_suffix
+        if self.masks == "none":
+            return None
+        if (self.folder / truth).is_file():
+            return truth
+        if self.masks == "required":
+            raise CorruptSample(f"{name}: its mask {truth} is not there")
+        return None
+
+    def fingerprint(self) -> str:
+        """Hash of ids, labels, the sizes of images and masks, and the void value."""
+        sizes = [size + self._mask_size(name) for name, size in self._files]
+        return fingerprint(self.name, self.ids, self.labels, sizes, str(self.void))
+
+    def _mask_size(self, name: str) -> int:
+        truth = self.folder / (str(PurePosixPath(name).with_suffix("")) + self.mask_suffix)
+        return truth.stat().st_size if self.masks != "none" and truth.is_file() else 0

