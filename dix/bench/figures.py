@@ -26,6 +26,9 @@ COLOUR_MAP = "inferno"
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")
 DASHES = ("-", "--", ":", "-.")
 
+#: Weights of red, green and blue in the grey of an image (ITU-R BT.601).
+LUMA = np.array([0.299, 0.587, 0.114])
+
 FORMATS = {
     "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
     "svg": {"Date": None, "Creator": None},
@@ -78,20 +81,22 @@ def channels_last(image: Floats) -> Floats:
 
 
 def overlay(
-    image: Floats, explanation: Floats, colour_map: str = COLOUR_MAP, strength: float = 0.6
+    image: Floats, explanation: Floats, colour_map: str = COLOUR_MAP, strength: float = 0.85
 ) -> NDArray[np.uint8]:
     """A map over its image: uint8 [H, W, 3].
 
     image: [3, H, W] or [H, W, 3] pixels in [0, 1]. explanation: [H, W], larger is more relevant, scaled by its own
-    extremes. strength: the share of the map's colour in the blend; the image behind it is shown in grey.
+    extremes. The image is shown in grey; colour covers it with the square root of the scaled map, at most by
+    `strength`, so the least relevant pixels show the image alone.
     """
     pixels = channels_last(image)
-    heat = mpl.colormaps[colour_map](unit_map(explanation))[..., :3]
-    if heat.shape != pixels.shape:
-        raise ValueError(f"expected a map of the image's size {pixels.shape[:2]}, got {heat.shape[:2]}")
-    grey = pixels @ np.array([0.299, 0.587, 0.114])
-    blend = strength * heat + (1 - strength) * grey[..., None]
-    return np.rint(255 * blend).astype(np.uint8)
+    relevance = unit_map(explanation)
+    if relevance.shape != pixels.shape[:2]:
+        raise ValueError(f"expected a map of the image's size {pixels.shape[:2]}, got {relevance.shape}")
+    heat = mpl.colormaps[colour_map](relevance)[..., :3]
+    grey = pixels @ LUMA
+    cover = strength * np.sqrt(relevance)[..., None]
+    return np.rint(255 * (cover * heat + (1 - cover) * grey[..., None])).astype(np.uint8)
 
 
 def png_bytes(pixels: NDArray[np.uint8]) -> bytes:

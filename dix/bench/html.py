@@ -27,6 +27,8 @@ from dix.bench.tables import CONFIRMED, REFUTED, UNDECIDED, VERDICTS, Cell, Clai
 FOLDER = Path(__file__).parent
 TONES = dict.fromkeys(VERDICTS, "") | {CONFIRMED: "good", REFUTED: "bad", UNDECIDED: "open"}
 SIGNATURES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
+#: Headings of provenance keys that do not speak for themselves.
+TITLES = {"incomparable": "Not comparable with the thesis"}
 
 View = dict[str, Any]
 
@@ -75,7 +77,7 @@ def render_html(
         curves=_curve_groups(table, curves),
         gallery=[_example(table, item) for item in gallery],
         provenance=_provenance(about),
-        method_note=render_text.interval_note(table),
+        method_note=_sentence(render_text.interval_note(table)),
         identities=_identities(table),
         cost=_cost(about.get("cost")),
         tones=TONES,
@@ -112,6 +114,10 @@ def image_uri(data: bytes) -> Markup:
 
 def _plural(count: int, noun: str, plural: str = "") -> str:
     return f"{count} {noun if count == 1 else plural or noun + 's'}"
+
+
+def _sentence(note: str) -> str:
+    return f"{note[0].upper()}{note[1:]}."
 
 
 def _subtitle(table: Table) -> str:
@@ -172,7 +178,7 @@ def _group(table: Table, blocks: Sequence[Block]) -> View:
 def _block(table: Table, block: Block) -> View:
     """One model's table: methods are rows, metrics are columns."""
     metrics = table.metrics_of(block)
-    scales = {metric: _scale(table.line(block, metric)) for metric in metrics}
+    scales = {metric: _scale(table, table.line(block, metric)) for metric in metrics}
     return {
         "title": f"{table.labels.model(block.model)} on {table.labels.dataset(block.dataset)}",
         "metrics": [_metric_head(table, metric) for metric in metrics],
@@ -186,9 +192,10 @@ def _metric_head(table: Table, metric: str) -> View:
     return {"label": label, "first": "ascending" if direction is False else "descending"}
 
 
-def _scale(cells: Iterable[Cell]) -> tuple[float, float]:
-    """The range of everything that a column's small charts show."""
-    values = [x for c in cells if c.status == "measured" for x in (c.value, c.low, c.high, c.printed)]
+def _scale(table: Table, cells: Iterable[Cell]) -> tuple[float, float]:
+    """The range of everything that a column's small charts show; controls have none."""
+    shown = [cell for cell in cells if cell.status == "measured" and cell.key.method not in table.controls]
+    values = [x for cell in shown for x in (cell.value, cell.low, cell.high, cell.printed)]
     finite = [value for value in values if not np.isnan(value)]
     return (min(finite), max(finite)) if finite else (0.0, 1.0)
 
@@ -221,7 +228,7 @@ def _cell(table: Table, cell: Cell, scale: tuple[float, float]) -> View:
         "place": " best" if cell.best else " second" if cell.second else "",
         "hint": _hint(cell),
         "interval": f"{decimals(cell.low)} to {decimals(cell.high)}" if drawn else "",
-        "forest": Markup(forest(cell, scale)) if drawn else "",
+        "forest": Markup(forest(cell, scale)) if drawn and cell.key.method not in table.controls else "",
         "thesis": _thesis(cell),
         "outside": cell.outside,
         "test": _test(table, cell),
@@ -366,7 +373,7 @@ def _score(number: float) -> View:
 def _provenance(about: Mapping[str, Any]) -> list[View]:
     """Every fact but the cost, one part for each of the mapping's keys."""
     return [
-        {"title": str(name).replace("_", " ").capitalize(), "facts": list(render_text.flatten(value))}
+        {"title": TITLES.get(name, str(name).replace("_", " ").capitalize()), "facts": list(render_text.flatten(value))}
         for name, value in about.items()
         if name != "cost" and value
     ]

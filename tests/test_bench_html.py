@@ -1,0 +1,270 @@
+"""The report page: what it says, that it escapes and loads nothing, and that it works in a real Chromium."""
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+
+import browser
+import numpy as np
+import pandas as pd
+import pytest
+from bench_frames import METRICS, Mean, rows_of
+
+from dix.bench import charts, curves, figures, html, paper, tables
+from dix.bench.curves import Axis
+from dix.bench.samples import Block
+from dix.bench.statistics import Bootstrap
+from dix.bench.tables import Evidence, Labels, Plan
+
+HOSTILE = """<script>alert('x')</script>"><img src=x onerror=alert(1)> & {{ 7*7 }}"""
+BLOCK = Block("thesis", "imagenet", "resnet101")
+FRACTIONS = (0.0, 0.1, 0.2, 0.3)
+PROVENANCE = {
+    "weights": {"resnet101": "IMAGENET1K_V2"},
+    "protocol": {"thesis": {"hit": "label"}},
+    "machine": {"cpu": "two cores"},
+    "cost": [{"model": "RN", "forwards": 26640, "seconds": 812.44}, {"model": "DN", "forwards": 3, "seconds": 9}],
+}
+
+
+def evidence(n=12, **more):
+    generator = np.random.default_rng(0)
+    frames = []
+    for method, score in {"gc": 56.0, "ig": 45.0, "dix3": 58.0, "dix2": 57.0}.items():
+        curve = np.linspace(1, score / 100, 4) + generator.normal(0, 0.02, size=(n, 4))
+        frames.append(rows_of(method, "neg", score + generator.normal(0, 1, size=n), curve=curve))
+        frames.append(rows_of(method, "pos", 80 - score + generator.normal(0, 1, size=n)))
+    return Evidence(pd.concat(frames), **{"provenance": PROVENANCE, **more})
+
+
+def picture(value=90):
+    return figures.png_bytes(np.full((8, 8, 3), value, dtype=np.uint8))
+
+
+def report(title="Table 1"):
+    given = evidence(cells=[{"model": "resnet101", "method": "gc", "identity": {"steps": 25}}])
+    plan = Plan(METRICS, title)
+    table = tables.build(given, plan, Bootstrap(resamples=200))
+    panels = curves.curve_panels(given, plan, {"neg": Axis(FRACTIONS, "masked fraction")})
+    item = html.GalleryItem(
+        "val_0001", "tripod", picture(), {"gc": picture(10)}, {"gc": {"neg": 51.25}, "dix3": {"neg": np.nan}}
+    )
+    return table, html.render_html(table, [item], curves=panels)
+
+
+def hostile_report():
+    rows = rows_of(
+        HOSTILE,
+        HOSTILE,
+        [1.0, 2.0, np.nan],
+        model=HOSTILE,
+        dataset=HOSTILE,
+        protocol=HOSTILE,
+        curve=np.arange(6.0).reshape(3, 2),
+        reason=HOSTILE,
+    )
+    facts = {key: {HOSTILE: HOSTILE} for key in ("weights", "images", "versions", HOSTILE)}
+    given = Evidence(
+        rows,
+        cells=[{"model": HOSTILE, "identity": {HOSTILE: HOSTILE}}],
+        skips=[("*", "*", f"skipped {HOSTILE}", "*", HOSTILE)],
+        provenance={**facts, "incomparable": {HOSTILE: HOSTILE}, "cost": {HOSTILE: {HOSTILE: HOSTILE}}},
+    )
+    plan = Plan(
+        {HOSTILE: Mean(HOSTILE)},
+        HOSTILE,
+        Labels(methods={HOSTILE: HOSTILE}),
+        printed={(HOSTILE, HOSTILE, HOSTILE, HOSTILE): 1.5},
+    )
+    table = tables.build(given, plan, Bootstrap(resamples=50))
+    panels = curves.curve_panels(given, plan, {HOSTILE: Axis((0.0, 1.0), HOSTILE)})
+    item = html.GalleryItem(HOSTILE, HOSTILE, picture(), {HOSTILE: picture()}, {HOSTILE: {HOSTILE: 1.0}})
+    return html.render_html(table, [item], curves=panels)
+
+
+class Elements(HTMLParser):
+    """All tags with their attributes, and the text outside style and script."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.text, self._open = [], "", ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self._open = tag
+
+    def handle_data(self, data):
+        if self._open not in ("style", "script"):
+            self.text += data
+
+
+def test_page_shows_the_scores_with_their_evidence():
+    table, page = report()
+    text = Elements(page).text
+    cell = table.cell(BLOCK, "dix3", "neg")
+    for expected in (
+        f"{cell.value:.2f}",
+        f"{cell.low:.2f} to {cell.high:.2f}",
+        f"57.13 (+{cell.difference:.2f})",
+        "DIX3 better than GC on NEG",
+        "two cores",
+        "26,640",
+        "IMAGENET1K_V2",
+        "steps = 25",
+        "val_0001",
+        "51.25",
+        "masked fraction",
+    ):
+        assert expected in text
+    assert 'class="v best"' in page
+    assert page == report()[1]
+
+
+def test_page_loads_nothing_from_elsewhere():
+    elements = Elements(report()[1])
+    links = [value for _, attrs in elements.tags for name, value in attrs.items() if name in ("src", "href")]
+    assert len(links) > 5
+    assert all(link.startswith(("data:", "#")) for link in links)
+    assert "http" not in report()[1].replace("http-equiv", "")
+    assert "url(" not in report()[1]
+
+
+def test_pictures_are_embedded_as_they_are():
+    page = report()[1]
+    uris = re.findall(r'<img src="data:image/png;base64,([^"]+)"', page)
+    assert [base64.b64decode(uri) for uri in uris] == [picture(), picture(10)]
+    assert html.image_uri(b"\xff\xd8\xff\xe0rest").startswith("data:image/jpeg;base64,")
+    with pytest.raises(ValueError, match=r"PNG, JPEG or WebP .* b'<svg>'"):
+        html.image_uri(b"<svg>")
+
+
+def test_hostile_names_are_escaped_everywhere():
+    elements = Elements(hostile_report())
+    assert [tag for tag, _ in elements.tags].count("script") == 1
+    images = [attrs for tag, attrs in elements.tags if tag == "img"]
+    assert {name for attrs in images for name in attrs} == {"src", "alt", "decoding"}
+    assert not any(name.startswith("on") for _, attrs in elements.tags for name in attrs)
+    assert elements.text.count(HOSTILE) > 20
+
+
+def test_random_weights_are_said_first():
+    given = evidence(provenance={"incomparable": {"resnet101": "random weights"}})
+    table = tables.build(given, Plan(METRICS), Bootstrap(resamples=50))
+    page = html.render_html(table)
+    assert "RN: not comparable with the thesis&#39;s values (random weights)." in page.split("<nav")[0]
+    assert "†" not in page
+    assert '<path d="M' not in page
+
+
+def test_empty_parts_have_no_section():
+    table = tables.build(evidence(provenance={}), Plan(METRICS, printed={("a", "b", "c", "d"): 1.0}, claimed=()))
+    page = html.render_html(table)
+    ids = re.findall(r'<section id="(\w+)"', page)
+    assert ids == ["results", "provenance"]
+
+
+def test_curves_average_the_images_that_count():
+    curve = np.array([[1.0, 0.5], [1.0, 0.3], [9.0, 9.0]])
+    rows = rows_of("gc", "neg", [1.0, 2.0, np.nan], curve=curve, reason="out")
+    (panel,) = curves.curve_panels(Evidence(rows), Plan(METRICS))
+    (line,) = panel.lines
+    assert (line.n, line.mean.tolist()) == (2, [1.0, 0.4])
+    half = 12.706204736432095 * 0.1  # Student's t for one degree of freedom, times the standard error
+    assert line.low == pytest.approx([1.0, 0.4 - half])
+    assert panel.axis.x == (0.0, 1.0)
+
+
+def test_curve_axis_is_the_metrics_own_where_it_has_one():
+    class Masked(Mean):
+        fractions = (0.0, 0.3, 0.9)
+
+    assert curves.default_axis(Masked("M"), 3).x == (0.0, 0.3, 0.9)
+    assert curves.default_axis(Masked("M"), 5).x == (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        (0, 0.9, [0, 0.2, 0.4, 0.6, 0.8]),
+        (-37, 61, [-20, 0, 20, 40, 60]),
+        (2, 2, [2]),
+    ],
+)
+def test_ticks_are_round(low, high, expected):
+    assert charts.ticks(low, high) == pytest.approx(expected)
+
+
+def test_chart_places_points_on_its_axes():
+    line = curves.CurveLine("gc", 3, np.array([0.0, 1.0]), np.array([0.0, 1.0]), np.array([0.0, 1.0]))
+    panel = curves.CurvePanel(BLOCK, "neg", Axis((0.0, 2.0), "x"), (line,))
+    svg = charts.curve_chart(panel, {"gc": 9}, ())
+    bottom, right = charts.HEIGHT - charts.BOTTOM, charts.WIDTH - charts.RIGHT
+    assert f'd="M{charts.LEFT:.1f},{bottom:.1f} {right:.1f},{charts.TOP:.1f}"' in svg
+    assert 'class="curve k2 d1" data-curve="9"' in svg
+
+
+needs_browser = pytest.mark.skipif(
+    browser.CHROMIUM is None or browser.DRIVER is None, reason="needs chromium and chromedriver on the PATH"
+)
+COLUMN = "[...document.querySelector('table.sortable').tBodies[0].rows].map(row => row.cells[arguments[0]].dataset.v)"
+METHODS = "[...document.querySelector('table.sortable').tBodies[0].rows].map(row => row.cells[0].textContent)"
+CLICK = "document.querySelectorAll('table.sortable thead button')[arguments[0]].click()"
+
+
+@needs_browser
+def test_page_sorts_and_folds_in_chromium(tmp_path):
+    table, page = report()
+    path = tmp_path / "report.html"
+    path.write_text(page, encoding="utf-8")
+    scores = {name: table.cell(BLOCK, name, "pos").value for name in table.layout.methods}
+    best_first = [paper.METHOD_LABELS[name] for name in sorted(scores, key=scores.get)]
+    with browser.page(tmp_path / "profile") as opened:
+        opened.open(path)
+        opened.run(CLICK, 2)
+        assert opened.run(f"return {METHODS}") == best_first
+        opened.run(CLICK, 2)
+        assert opened.run(f"return {METHODS}") == best_first[::-1]
+        opened.run(CLICK, 1)
+        values = [float(value) for value in opened.run(f"return {COLUMN}", 1)]
+        assert values == sorted(values, reverse=True)
+        heads = "return [...document.querySelectorAll('table.sortable')[0].tHead.rows[0].cells].map(c => c.ariaSort)"
+        assert opened.run(heads) == [None, "descending", None, None]
+        shown = "return getComputedStyle(document.querySelector('small.interval')).display"
+        assert opened.run(shown) == "block"
+        opened.run("document.querySelector('#show-interval').click()")
+        assert opened.run(shown) == "none"
+        opened.run("document.querySelector('button[data-all=ours]').click()")
+        visible = "return [...document.querySelectorAll('g[data-curve]:not(.hidden)')].length"
+        assert opened.run(visible) == 2
+        assert opened.console() == []
+
+
+@needs_browser
+def test_page_fits_a_phone_and_follows_dark_mode(tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text(report()[1], encoding="utf-8")
+    with browser.page(tmp_path / "profile", 375, 812) as opened:
+        opened.open(path)
+        opened.run("document.querySelectorAll('details').forEach(part => { part.open = true; })")
+        assert opened.run("return [innerWidth, document.documentElement.scrollWidth]") == [375, 375]
+        background = "return getComputedStyle(document.body).backgroundColor"
+        light = sum(map(int, re.findall(r"\d+", opened.run(background))))
+        opened.dark()
+        dark = sum(map(int, re.findall(r"\d+", opened.run(background))))
+        assert light > 700
+        assert dark < 100
+        assert opened.console() == []
+
+
+@needs_browser
+def test_hostile_names_run_nothing_in_chromium(tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text(hostile_report(), encoding="utf-8")
+    with browser.page(tmp_path / "profile") as opened:
+        opened.open(path)
+        assert opened.run("return document.querySelectorAll('script').length") == 1
+        assert opened.run("return document.title") == " ".join(HOSTILE.split())
+        assert json.dumps(opened.console()) == "[]"
