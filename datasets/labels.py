@@ -60,11 +60,12 @@ def read_devkit(truth: Path, meta: Path) -> dict[int, int]:
 def _devkit_synsets(meta: Path) -> dict[int, str]:
     """Synset by ILSVRC2012_ID, of the classes that have images."""
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
     try:
         table = loadmat(meta, squeeze_me=True)["synsets"]
         pairs = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in table.ravel()}
-    except (KeyError, ValueError, OSError, IndexError, TypeError, NotImplementedError) as error:
+    except (MatReadError, KeyError, ValueError, OSError, IndexError, TypeError, NotImplementedError) as error:
         raise ValueError(f"{meta.name}: not the devkit's meta.mat: {error}") from error
     return {number: name for number, name in pairs.items() if name in synset_indices()}
 
