@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from baselines_networks import (
     trainable_copy,
     vit,
 )
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from baselines.ablation import AblationCam, Additive, ChannelDrops
@@ -424,3 +427,18 @@ def test_unknown_options_are_refused() -> None:
         AblationCam(fill="mean")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="divide_by"):
         AblationCam(divide_by="logit")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("file", "method"),
+    [
+        *(("gc", GradCam()), ("gcpp", GradCamPP()), ("xgc", XGradCam()), ("lc", LayerCam()), ("ac", AblationCam())),
+        *(("lift", LiftCam()), ("hires_cam", HiResCam()), ("eigen_cam", EigenCam()), ("score_cam", ScoreCam())),
+        ("gcpp_pgc", GradCamPP(eps=1e-6, label="GC++-pgc", extra=True)),
+        ("ac_pgc", AblationCam(fill="far_below", divide_by="score", label="AC-pgc", extra=True)),
+    ],
+)
+def test_configuration_is_the_method(file: str, method: Any) -> None:
+    made = instantiate(OmegaConf.create(files("conf").joinpath(f"method/{file}.yaml").read_text())[file])
+    assert made == method
+    assert isinstance(made, Explainer)
