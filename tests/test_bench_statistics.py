@@ -150,9 +150,14 @@ def test_wilcoxon_of_equal_or_absent_scores():
     assert np.isnan(absent.p)
 
 
-def test_wilcoxon_with_ties_and_zeros_raises_no_warning():
-    paired = statistics.wilcoxon(np.array([1.0, 1.0, 0.0, 1.0, 0.0]), np.array([0.0, 0.0, 0.0, 1.0, 1.0]))
-    assert 0 < paired.p <= 1
+def test_wilcoxon_ranks_equal_pairs_before_it_drops_them():
+    few = statistics.wilcoxon(np.array([1.0, 1.0, 0.0, 1.0, 0.0]), np.array([0.0, 0.0, 0.0, 1.0, 1.0]))
+    assert 0 < few.p <= 1
+    difference = np.array([0.0] * 20 + [-1.0] * 5 + [2.0] * 12 + [3.0] * 3 + [-4.0] * 4)
+    # Normal approximation with zeros ranked (Pratt 1959) and tied ranks' variance, by hand.
+    rank = stats.rankdata(np.abs(difference)) * (difference != 0)
+    z = (rank[difference > 0].sum() - rank.sum() / 2) / np.sqrt((rank**2).sum() / 4)
+    assert statistics.wilcoxon(difference, 0 * difference).p == pytest.approx(2 * stats.norm.sf(abs(z)), rel=1e-9)
 
 
 def test_holm_by_hand():
