@@ -14,7 +14,8 @@ from typing import Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from dix.capture import capturing, gradients, substituting
+from dix.attention import BlockAttention, attention_runs, clean_attention
+from dix.capture import gradients
 from dix.classifier import Classifier
 from dix.integrate import PHI, Baseline, Phi, Rule, baseline, quadrature
 from dix.maps import Resize, min_max, resize
@@ -77,19 +78,18 @@ class LayerSums:
         x = passes.activation(self.layer)
         noise = passes.noise(x.shape[1:], f"baseline {self.layer}") if self.path.baseline == "noise" else None
         z = baseline(self.path.baseline, x, noise)
-        return x - z, halving(lambda chunk: self._sums(passes, x, z, chunk), passes.chunk)
+        h = x - z
+        return h, halving(lambda chunk: self._sums(passes, x, z, h, chunk), passes.chunk)
 
-    def _sums(self, passes: Passes, x: Tensor, z: Tensor, chunk: int) -> dict[Phi, Tensor]:
-        times, weights = (torch.from_numpy(v).to(x) for v in quadrature(self.path.rule, self.path.steps))
+    def _sums(self, passes: Passes, x: Tensor, z: Tensor, h: Tensor, chunk: int) -> dict[Phi, Tensor]:
+        times, weights, known = _points(self.path, x)
         sums = {phi: torch.zeros_like(x) for phi in PHI}
-        known = (times == 1).nonzero().flatten() if self.path.score == "logit" else times.new_zeros(0).long()
-        for point in known:  # r(1) = x, whose gradient the clean pass has
-            _add(sums, slice(None), x[None], passes.gradient(self.layer)[None], weights[point].view(1, 1))
-        unknown = torch.tensor([n for n in range(len(times)) if n not in known.tolist()], device=x.device)
-        for part in rows(len(unknown), len(x), chunk, x.device):
-            t, w = part.spread(times[unknown]), part.spread(weights[unknown])
-            r = z[part.images] + t * (x - z)[part.images]
-            _add(sums, part.images, r, self._gradient(passes, r, part), w)
+        for weight in weights[known]:  # r(1) = x, whose gradient the clean pass has
+            _add(sums, slice(None), x[None], passes.gradient(self.layer)[None], weight)
+        times, weights = times[~known], weights[~known]
+        for part in rows(len(times), len(x), chunk, x.device):
+            r = z[part.images] + part.spread(times) * h[part.images]
+            _add(sums, part.images, r, self._gradient(passes, r, part), part.spread(weights))
         return sums
 
     def _gradient(self, passes: Passes, r: Tensor, part: Rows) -> Tensor:
@@ -99,6 +99,12 @@ class LayerSums:
             logits = passes.classifier.tail(self.layer).logits(leaf, passes.context(self.layer), part.image_of_row)
             score = passes.score(logits, part.image_of_row, self.path.score).sum()
         return gradients(score, [leaf])[0].view_as(r)
+
+
+def _points(path: Path, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Times and weights of the path's points, and which of them the clean pass has seen (t = 1)."""
+    times, weights = (torch.from_numpy(v).to(like) for v in quadrature(path.rule, path.steps))
+    return times, weights, (times == 1) & (path.score == "logit")
 
 
 def _add(sums: dict[Phi, Tensor], images: slice | Tensor, r: Tensor, g: Tensor, weight: Tensor) -> None:
@@ -126,53 +132,30 @@ class AttentionSums:
     def compute(self, passes: Passes) -> dict[Phi, Tensor]:
         """By phi, the CLS token's relevance of the patches [B, h, w]."""
         sums = halving(lambda chunk: self._sums(passes, chunk), passes.chunk)
-        if self.per_step:
-            return sums
-        return {phi: self.rollout.patches(passes, e) for phi, e in sums.items()}
+        return sums if self.per_step else {phi: self.rollout.patches(passes, e) for phi, e in sums.items()}
 
     def _sums(self, passes: Passes, chunk: int) -> dict[Phi, Tensor]:
-        attention = passes.activation(passes.classifier.attention_layers[self.block])
-        times, weights = (torch.from_numpy(v).to(attention) for v in quadrature(self.path.rule, self.path.steps))
-        clean = (times == 1) & (self.path.score == "logit")
+        times, weights, known = _points(self.path, passes.images)
         sums: dict[Phi, Tensor] = {}
-        for point in clean.nonzero().flatten():
-            part = Rows(point.view(1), torch.arange(len(attention), device=attention.device))
-            self._add(passes, sums, part, self._clean_run(passes), weights)
-        open_points = (~clean).nonzero().flatten()
-        for part in rows(len(open_points), len(attention), chunk, attention.device):
-            part = Rows(open_points[part.points], part.images)
-            self._add(passes, sums, part, self._run(passes, part, times, attention), weights)
+        for weight in weights[known]:  # r(1) = A_l, the clean pass
+            self._add(passes, sums, weight, slice(None), clean_attention(passes))
+        for point, images, run in attention_runs(passes, self.block, times[~known], chunk, self.path.score):
+            self._add(passes, sums, weights[~known][point], images, run)
         return sums
 
-    def _clean_run(self, passes: Passes) -> list[tuple[Tensor, Tensor]]:
-        return [(passes.activation(name), passes.gradient(name)) for name in passes.classifier.attention_layers]
-
-    def _run(self, passes: Passes, part: Rows, times: Tensor, attention: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Attention and its gradient [M, heads, T, T] of every block, block l's being interpolated."""
-        names = passes.classifier.attention_layers
-        r = (part.spread(times) * attention[part.images]).flatten(0, 1)
-        network = passes.classifier.network
-        with torch.enable_grad(), substituting(network, {names[self.block]: r}), capturing(network, names) as captured:
-            logits = passes.classifier.logits(passes.images[part.image_of_row])
-            score = passes.score(logits, part.image_of_row, self.path.score).sum()
-        values = [captured[name] for name in names]
-        return [(a.detach(), g) for a, g in zip(values, gradients(score, values), strict=True)]
-
     def _add(
-        self,
-        passes: Passes,
-        sums: dict[Phi, Tensor],
-        part: Rows,
-        run: Sequence[tuple[Tensor, Tensor]],
-        weights: Tensor,
+        self, passes: Passes, sums: dict[Phi, Tensor], weight: Tensor, images: slice, run: Sequence[BlockAttention]
     ) -> None:
-        for phi, function in PHI.items():
-            e = torch.stack([function(a, g).relu().mean(dim=1) for a, g in run], dim=1)  # [M, blocks, T, T]
+        for phi in PHI:
+            e = gradient_weighted(run, phi)
             value = self.rollout.patches(passes, e) if self.per_step else e
-            value = value.view(len(part.points), len(part.images), *value.shape[1:])
-            weight = weights[part.points].view(-1, *[1] * (value.ndim - 1))
-            total = sums.setdefault(phi, value.new_zeros(len(passes.ids), *value.shape[2:]))
-            total[part.images] += (weight * value).sum(dim=0)
+            total = sums.setdefault(phi, value.new_zeros(len(passes.ids), *value.shape[1:]))
+            total[images] += weight * value
+
+
+def gradient_weighted(run: Sequence[BlockAttention], phi: Phi = "product") -> Tensor:
+    """E [b, blocks, T, T]: by block, the mean over heads of ReLU(phi(attention, gradient))."""
+    return torch.stack([PHI[phi](a, g).relu().mean(dim=1) for a, g in run], dim=1)
 
 
 @dataclass(frozen=True)

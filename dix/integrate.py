@@ -23,7 +23,7 @@ def quadrature(rule: Rule, steps: int) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"steps: expected an integer of at least 1, got {steps}")
     grid = np.arange(steps) / steps
     if rule == "right":
-        return grid + 1 / steps, np.full(steps, 1 / steps)
+        return np.arange(1, steps + 1) / steps, np.full(steps, 1 / steps)
     if rule == "left":
         return grid, np.full(steps, 1 / steps)
     if rule == "midpoint":

@@ -8,8 +8,8 @@ line of the network's own ``forward`` that lies behind the layer runs for real.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 
 import torch
@@ -61,10 +61,13 @@ class Split:
         """True where the activation alone determines the logits."""
         return not self.needed
 
-    def record(self, images: Tensor) -> tuple[Tensor, Context]:
-        """The activation [B, ...] of normalised images [B, 3, H, W], and the context of their tails."""
-        with torch.no_grad():
-            recording = _record(self.network, self.module, self.layer, images)
+    def record(self, images: Tensor, graph: bool = False) -> tuple[Tensor, Context]:
+        """The activation [B, ...] of normalised images [B, 3, H, W], and the context of their tails.
+
+        The network runs up to the layer and no further. graph: keep what is needed to differentiate the context.
+        """
+        with torch.set_grad_enabled(graph):
+            recording = _record(self.network, self.module, self.layer, images, stop=True)
         return recording.activation, Context({i: recording.outputs[i] for i in self.needed})
 
     def logits(self, activation: Tensor, context: Context | None = None, rows: Tensor | None = None) -> Tensor:
@@ -141,8 +144,12 @@ def _replayed_forward(module: nn.Module, queue: deque[Tensor]) -> Iterator[None]
             module.forward = shadowed
 
 
-def _record(network: nn.Module, module: nn.Module, name: str, images: Tensor) -> _Recording:
-    """Run the network and note which outermost calls had finished when `module` returned."""
+class _Reached(Exception):
+    """The layer has returned: what comes after it need not run."""
+
+
+def _record(network: nn.Module, module: nn.Module, name: str, images: Tensor, stop: bool = False) -> _Recording:
+    """Run the network and note which outermost calls had finished when `module` returned; `stop`: end there."""
     finished: list[tuple[nn.Module, object]] = []
     starts: list[int] = []
     result: list[_Recording] = []
@@ -158,13 +165,16 @@ def _record(network: nn.Module, module: nn.Module, name: str, images: Tensor) ->
             raise ValueError(f"layer {name!r} runs more than once in a forward pass")
         else:
             result.append(_finish(finished, output, name))
+            if stop:
+                raise _Reached
 
     with ExitStack() as stack:
         for each in dict.fromkeys(network.modules()):
             if each is not network:
                 stack.enter_context(each.register_forward_pre_hook(enter))
                 stack.enter_context(each.register_forward_hook(leave))
-        network(images)
+        with suppress(_Reached):
+            network(images)
     if not result:
         raise ValueError(f"layer {name!r} does not run in a forward pass")
     return result[0]
@@ -176,6 +186,3 @@ def _finish(finished: list[tuple[nn.Module, object]], activation: object, name: 
         raise ValueError(f"layer {name!r} or a module before it does not return one tensor")
     tensors: list[Tensor] = [output for output in outputs if isinstance(output, Tensor)]
     return _Recording([m for m, _ in finished], tensors, activation)
-
-
-Tail = Callable[[Tensor], Tensor]

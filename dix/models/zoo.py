@@ -212,5 +212,6 @@ def _timm_state(architecture: str) -> Mapping[str, Tensor]:
         config = timm.get_pretrained_cfg(architecture)
         raise ValueError(
             f"model.weights: timm could not load {architecture} ({type(error).__name__}); download model.safetensors "
-            f"of {config.hf_hub_id if config else architecture} and name it with model.weights=PATH, or set model.weights=random"
+            f"of {config.hf_hub_id if config else architecture} and name it with model.weights=PATH, or set "
+            "model.weights=random"
         ) from error
