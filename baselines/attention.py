@@ -1,0 +1,80 @@
+"""Maps from the attention matrices of a Vision Transformer: GAE and attention rollout.
+
+Both read what the clean pass has: attention matrices and their gradients cost no further pass of the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dix.classifier import Classifier
+from dix.explainer import Rollout
+from dix.passes import Passes
+
+Heads = Literal["mean", "max", "min"]
+
+HEADS: Mapping[Heads, Callable[[Tensor], Tensor]] = {
+    "mean": lambda a: a.mean(dim=1),
+    "max": lambda a: a.amax(dim=1),
+    "min": lambda a: a.amin(dim=1),
+}
+
+
+def lacks_attention(classifier: Classifier) -> str:
+    """Why there is no row of attention from a CLS token to the patches, or ""."""
+    if classifier.kind != "vit":
+        return "needs attention matrices; this model is a CNN"
+    return "" if classifier.prefix_tokens else "needs a CLS token; this model pools its patches"
+
+
+@dataclass(frozen=True)
+class Gae:
+    """Generic Attention Explainability (Chefer et al. 2021b, Eq. 5 and 6, self-attention); 0 F beside the clean pass.
+
+    R = I, then R <- R + E_b R block by block, with E_b = mean over heads of ReLU(dA_b A_b); the row of CLS. Unrolled,
+    that is the product of (E_b + I), later blocks on the left.
+    """
+
+    label: str = "GAE"
+    extra: bool = False
+
+    def unsupported(self, classifier: Classifier) -> str:
+        """Why this classifier cannot be explained, or ""."""
+        return lacks_attention(classifier)
+
+    def explain(self, passes: Passes) -> Tensor:
+        """[B, h, w] maps, one value a patch."""
+        layers = passes.classifier.attention_layers
+        e = [(passes.gradient(name) * passes.activation(name)).relu().mean(dim=1) for name in layers]
+        return Rollout(normalise_rows=False).patches(passes, torch.stack(e, dim=1))
+
+
+@dataclass(frozen=True)
+class AttentionRollout:
+    """Attention rollout (Abnar & Zuidema 2020, Eq. 1), the same for every class; 0 F beside the clean pass.
+
+    The product of the row-normalised (A_b + I), later blocks on the left; the row of CLS. heads: how a block's heads
+    become one matrix.
+    """
+
+    heads: Heads = "mean"
+    label: str = "Rollout"
+    extra: bool = True
+
+    def __post_init__(self) -> None:
+        if self.heads not in HEADS:
+            raise ValueError(f"heads: expected one of {', '.join(HEADS)}, got {self.heads!r}")
+
+    def unsupported(self, classifier: Classifier) -> str:
+        """Why this classifier cannot be explained, or ""."""
+        return lacks_attention(classifier)
+
+    def explain(self, passes: Passes) -> Tensor:
+        """[B, h, w] maps, one value a patch."""
+        a = [HEADS[self.heads](passes.activation(name)) for name in passes.classifier.attention_layers]
+        return Rollout().patches(passes, torch.stack(a, dim=1))

@@ -1,0 +1,240 @@
+"""Transformer Attribution: layer-wise relevance propagation through a Vision Transformer, weighed by gradients.
+
+The network runs its own code. While `propagating`, each operation that an explained tensor goes through is given the
+backward rule of relevance propagation instead of its derivative, so that differentiating a logit yields relevances.
+An operation without a rule is refused: a network that does something unforeseen is an error, not a wrong map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import Function
+from torch.overrides import TorchFunctionMode
+
+from baselines.attention import lacks_attention
+from dix.capture import capturing, gradients
+from dix.classifier import Classifier
+from dix.explainer import Rollout
+from dix.passes import Passes, halving
+
+_EPS = 1e-9  #: keeps R / z finite
+
+
+@dataclass(frozen=True)
+class TransformerAttribution:
+    """T-Attr (Chefer et al. 2021a, Eq. 13 and 14): the product of (E_b + I), E_b = mean over heads of ReLU(dA_b Rel_b).
+
+    Rel_b is the relevance of block b's attention matrix, dA_b the gradient of the target's logit by it. Later blocks on
+    the left, no scaling of rows, the row of CLS. About 6 F beside the clean pass: a forward pass, and four matrix
+    products for each linear layer on the way back.
+
+    start_layer: the first block of the product, counted from 0; 1 in the thesis's tables.
+    """
+
+    start_layer: int = 1
+    label: str = "T-Attr"
+    extra: bool = False
+
+    def __post_init__(self) -> None:
+        if self.start_layer < 0:
+            raise ValueError(f"start_layer: expected the index of a block, from 0, got {self.start_layer}")
+
+    def unsupported(self, classifier: Classifier) -> str:
+        """Why this classifier cannot be explained, or ""; runs the network once on one blank image."""
+        if reason := lacks_attention(classifier):
+            return reason
+        if self.start_layer >= len(classifier.attention_layers):
+            return f"has {len(classifier.attention_layers)} blocks, none with index start_layer={self.start_layer}"
+        blank = torch.zeros(1, 3, classifier.input_size, classifier.input_size).to(classifier.mean)
+        try:
+            relevances(Passes(classifier, blank), classifier.attention_layers[self.start_layer :])
+        except NotImplementedError as error:
+            return str(error)
+        return ""
+
+    def explain(self, passes: Passes) -> Tensor:
+        """[B, h, w] maps, one value a patch. Raises NotImplementedError for an operation that has no rule."""
+        layers = passes.classifier.attention_layers[self.start_layer :]
+        found = relevances(passes, layers)
+        e = [(passes.gradient(name) * found[name]).relu().mean(dim=1) for name in layers]
+        return Rollout(normalise_rows=False).patches(passes, torch.stack(e, dim=1))
+
+
+def relevances(passes: Passes, layers: Sequence[str]) -> dict[str, Tensor]:
+    """Relevance [B, ...] of what each layer returns, when the target's logit has relevance 1.
+
+    Raises NotImplementedError for an operation behind the first of the layers that has no rule.
+    """
+    return halving(lambda chunk: _relevances(passes, layers, chunk), passes.chunk)
+
+
+def _relevances(passes: Passes, layers: Sequence[str], chunk: int) -> dict[str, Tensor]:
+    images = torch.arange(len(passes.images), device=passes.images.device)
+    parts = [_relevances_of(passes, layers, part) for part in images.split(max(1, chunk))]
+    return {name: torch.cat([part[i] for part in parts]) for i, name in enumerate(layers)}
+
+
+def _relevances_of(passes: Passes, layers: Sequence[str], images: Tensor) -> list[Tensor]:
+    classifier = passes.classifier
+    with torch.enable_grad(), capturing(classifier.network, layers) as captured, Propagating():
+        logits = classifier.logits(passes.images[images])
+    return gradients(passes.score(logits, images).sum(), [captured[name] for name in layers])
+
+
+class Propagating(TorchFunctionMode):
+    """While it is entered, what torch computes from tensors that require a gradient has relevance as its derivative."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Run one operation of the network. Raises NotImplementedError where it has no rule."""
+        kwargs = kwargs or {}
+        if not _explained(args):
+            return func(*args, **kwargs)
+        if rule := RULES.get(func):
+            return rule(func, *args, **kwargs)
+        result = func(*args, **kwargs)
+        if _explained([result]) and func not in PASSING:
+            raise _no_rule(func)
+        return result
+
+
+def _explained(values: Iterable[Any]) -> bool:
+    """Whether there is relevance to propagate to one of the values."""
+    return any(
+        value.requires_grad if isinstance(value, Tensor) else isinstance(value, list | tuple) and _explained(value)
+        for value in values
+    )
+
+
+def _no_rule(func: Callable[..., Any]) -> NotImplementedError:
+    return NotImplementedError(f"relevance propagation has no rule for {getattr(func, '__qualname__', func)}")
+
+
+def _ratio(relevance: Tensor, z: Tensor) -> Tensor:
+    """R / z, with z moved away from zero, and 0 where z is 0."""
+    return torch.where(z == 0, 0, relevance / (z + torch.where(z < 0, -_EPS, _EPS)))
+
+
+class _Linear(Function):
+    """The alpha = 1, beta = 0 rule: R_i = sum over j of (x_i w_ij)+ / z_j R_j, z_j = sum over i of (x_i w_ij)+.
+
+    (x w)+ is x+ w+ + x- w-; biases take no relevance.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return F.linear(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, relevance: Tensor) -> Any:
+        x, weight = ctx.saved_tensors
+        w_plus, w_minus = weight.clamp(min=0), weight.clamp(max=0)
+        x_plus, x_minus = x.clamp(min=0), x.clamp(max=0)
+        s = _ratio(relevance, F.linear(x_plus, w_plus) + F.linear(x_minus, w_minus))
+        return x_plus * (s @ w_plus) + x_minus * (s @ w_minus), None, None
+
+
+class _Product(Function):
+    """Matrix product: each operand gets half of R, shared as its terms contribute to z = a b."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        ctx.save_for_backward(a, b)
+        return a @ b
+
+    @staticmethod
+    def backward(ctx: Any, relevance: Tensor) -> Any:
+        a, b = ctx.saved_tensors
+        s = _ratio(relevance, a @ b) / 2
+        return a * (s @ b.mT), b * (a.mT @ s)
+
+
+class _Sum(Function):
+    """Addition: R a / (a + b) and R b / (a + b), then scaled, image by image, to shares |sum a| : |sum b| of sum R."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        ctx.save_for_backward(a, b)
+        return a + b
+
+    @staticmethod
+    def backward(ctx: Any, relevance: Tensor) -> Any:
+        s = _ratio(relevance, ctx.saved_tensors[0] + ctx.saved_tensors[1])
+        parts = [operand * s for operand in ctx.saved_tensors]
+        sums = [_total(part) for part in parts]
+        unit = _ratio(_total(relevance), sums[0].abs() + sums[1].abs())
+        return tuple(part * total.sign() * unit for part, total in zip(parts, sums, strict=True))
+
+
+def _total(values: Tensor) -> Tensor:
+    return values.flatten(1).sum(dim=1).view(-1, *[1] * (values.ndim - 1))
+
+
+class _Unchanged(Function):
+    """Elementwise and normalising operations: each output's relevance goes to the same place of the input."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, operation: Callable[[Tensor], Tensor]) -> Tensor:
+        return operation(x)
+
+    @staticmethod
+    def backward(ctx: Any, relevance: Tensor) -> Any:
+        return relevance, None
+
+
+def _linear(func: Callable[..., Any], x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
+    return _Linear.apply(x, weight, bias)
+
+
+def _product(func: Callable[..., Any], a: Tensor, b: Tensor) -> Any:
+    return _Product.apply(a, b)
+
+
+def _sum(func: Callable[..., Any], a: Any, b: Any) -> Any:
+    if not isinstance(a, Tensor) or not isinstance(b, Tensor) or a.shape != b.shape:
+        raise _no_rule(func)
+    return _Sum.apply(a, b)
+
+
+def _scaling(func: Callable[..., Any], a: Any, b: Any) -> Any:
+    """Product with something fixed, as in LayerScale: a diagonal linear map, whose outputs have one input each."""
+    if _explained([a]) and _explained([b]):
+        raise _no_rule(func)
+    if _explained([a]):
+        return _Unchanged.apply(a, lambda x: func(x, b))
+    return _Unchanged.apply(b, lambda x: func(a, x))
+
+
+def _unchanged(func: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any) -> Any:
+    return _Unchanged.apply(x, lambda value: func(value, *args, **kwargs))
+
+
+def _forms(*names: str) -> set[Callable[..., Any]]:
+    """The functions and methods of torch by which the operations of these names are called."""
+    return {getattr(owner, name) for owner in (torch, Tensor, F) for name in names if hasattr(owner, name)}
+
+
+_Rule = Callable[..., Any]
+
+#: The rule of each operation that shares relevance out.
+RULES: Mapping[Callable[..., Any], _Rule] = {
+    **dict.fromkeys(_forms("linear"), _linear),
+    **dict.fromkeys(_forms("matmul", "__matmul__", "bmm"), _product),
+    **dict.fromkeys(_forms("add", "__add__"), _sum),
+    **dict.fromkeys(_forms("mul", "__mul__", "__rmul__"), _scaling),
+    **dict.fromkeys(_forms("layer_norm", "softmax", "gelu", "relu", "silu", "dropout"), _unchanged),
+}
+
+#: Operations that move values about or use one twice: their derivative hands relevance on as it should.
+PASSING = _forms(
+    *("reshape", "view", "view_as", "flatten", "permute", "transpose", "expand", "squeeze", "unsqueeze"),
+    *("unbind", "chunk", "split", "__getitem__", "select", "clone", "contiguous"),
+)
