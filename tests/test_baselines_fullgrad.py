@@ -58,6 +58,13 @@ def test_input_and_bias_terms_add_up_to_the_logit(network: str) -> None:
     assert (residual.abs() <= 1e-4 * want.abs().clamp(min=1)).all()
 
 
+@pytest.mark.parametrize("network", NETWORKS)
+def test_terms_add_up_to_rounding_in_double_precision(network: str) -> None:
+    """The last digits see even what a layer norm's eps adds to its linear part."""
+    residual = FullGrad().residual(Passes(in_double(NETWORKS[network]()), images().double(), TARGETS))
+    assert (residual.abs() < 1e-10).all()
+
+
 @pytest.mark.parametrize("network", ["resnet", "densenet"])
 def test_parameters_are_all_the_biases_of_a_relu_network(network: str) -> None:
     model = in_double(NETWORKS[network]())
