@@ -3,6 +3,8 @@
 import base64
 import json
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 
 import browser
@@ -131,6 +133,12 @@ def test_page_loads_nothing_from_elsewhere():
     assert "url(" not in report()[1]
 
 
+def test_reports_start_without_the_network_libraries():
+    code = "import sys, dix.bench.html, dix.bench.figures; print({'torch', 'hydra', 'omegaconf'} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"
+
+
 def test_pictures_are_embedded_as_they_are():
     page = report()[1]
     uris = re.findall(r'<img src="data:image/png;base64,([^"]+)"', page)
@@ -182,6 +190,23 @@ def test_curve_axis_is_the_metrics_own_where_it_has_one():
 
     assert curves.default_axis(Masked("M"), 3).x == (0.0, 0.3, 0.9)
     assert curves.default_axis(Masked("M"), 5).x == (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def test_information_curves_are_drawn_over_information():
+    class Information(Mean):
+        thresholds = (0.1, 0.5)
+        monotone = True
+
+    # Two images: (0.5, 0.8) then a fall to 0.4 at 0.75, which the running maximum holds; and (0.2, 0) then (0.6, 0.5).
+    curve = np.array([[0.5, 0.75, 0.8, 0.4], [0.2, 0.6, 0.0, 0.5]])
+    rows = rows_of("gc", "sic", [1.0, 2.0], curve=curve)
+    (panel,) = curves.curve_panels(Evidence(rows), Plan({"sic": Information("SIC")}))
+    at = dict(zip(panel.axis.x, panel.lines[0].mean, strict=True))
+    assert at[0.0] == 0
+    assert at[0.5] == pytest.approx((0.8 + 0.5 * 0.3 / 0.4) / 2)
+    assert at[0.75] == pytest.approx((0.8 + 0.5 + 0.5 * 0.15 / 0.4) / 2)
+    assert at[1.0] == 1
+    assert panel.axis.label.startswith("information")
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,16 @@ def test_csv_holds_every_cell_in_full():
     assert (excluded["excluded"], excluded["excluded_reasons"], excluded["p_holm"]) == ("3", "too unsure: 3", "")
 
 
+def test_remarks_are_counted_once_for_all_metrics():
+    frames = [rows_of("gc", metric, [1.0, 2.0, 3.0]) for metric in ("neg", "pos")]
+    rows = pd.concat([frame.assign(note=["constant map", "", "constant map"]) for frame in frames])
+    table = tables.build(Evidence(rows), Plan(METRICS), QUICK)
+    assert table.cell(BLOCK, "gc", "neg").flagged == {"constant map": 2}
+    assert render_text.render_markdown(table).count("- flagged: GC on RN: constant map, 2 images") == 1
+    records = list(csv.DictReader(io.StringIO(render_text.render_csv(table))))
+    assert [record["flagged"] for record in records] == ["constant map: 2"] * 2
+
+
 def test_claims_csv_and_markdown_say_the_same():
     table = scored_table()
     records = list(csv.DictReader(io.StringIO(render_text.render_claims_csv(table))))

@@ -27,7 +27,18 @@ DIGITS = 12
 
 _NUMBERS = ("value", "low", "high", "printed", "difference")
 _CELL_FIELDS = ("protocol", "dataset", "model", "method", "metric", "label", "status", "n", "excluded", *_NUMBERS)
-_VERDICT_FIELDS = ("outside", "best", "second", "rank", "p_holm", "rival", "note", "reason", "excluded_reasons")
+_VERDICT_FIELDS = (
+    "outside",
+    "best",
+    "second",
+    "rank",
+    "p_holm",
+    "rival",
+    "note",
+    "reason",
+    "excluded_reasons",
+    "flagged",
+)
 _CLAIM_FIELDS = ("protocol", "dataset", "model", "metric", "better", "worse", "printed_lead", "lead", "low", "high")
 
 
@@ -126,6 +137,7 @@ def notes(table: Table, blocks: Sequence[Block]) -> list[str]:
     lines = [
         _count_note(table, cells),
         *_exclusion_notes(table, cells),
+        *_flag_notes(table, cells),
         interval_note(table),
         *_mark_notes(cells),
         *_provenance_notes(table, blocks),
@@ -165,6 +177,17 @@ def _exclusion_notes(table: Table, cells: Sequence[Cell]) -> list[str]:
         f"excluded from {table.labels.metric(metric)}: {_images(counts)} ({reason})"
         for (metric, reason), counts in found.items()
     ]
+
+
+def _flag_notes(table: Table, cells: Sequence[Cell]) -> list[str]:
+    """Remarks on images that count, once for all metrics of a method."""
+    found: dict[str, int] = {}
+    for cell in cells:
+        where = f"{table.labels.method(cell.key.method)} on {table.labels.model(cell.key.block.model)}"
+        for remark, count in cell.flagged.items():
+            name = f"{where}: {remark}"
+            found[name] = max(count, found.get(name, 0))
+    return [f"flagged: {name}, {_images({count})}" for name, count in found.items()]
 
 
 def interval_note(table: Table) -> str:
@@ -242,7 +265,9 @@ def _plain(item: object) -> str:
 
 
 def _cell_record(table: Table, cell: Cell) -> tuple[object, ...]:
-    reasons = "; ".join(f"{reason}: {count}" for reason, count in cell.excluded.items())
+    reasons, remarks = (
+        "; ".join(f"{text}: {count}" for text, count in counts.items()) for counts in (cell.excluded, cell.flagged)
+    )
     return (
         *cell.key.block,
         cell.key.method,
@@ -252,7 +277,7 @@ def _cell_record(table: Table, cell: Cell) -> tuple[object, ...]:
         cell.n,
         sum(cell.excluded.values()),
         *(cell.value, cell.low, cell.high, cell.printed, cell.difference, cell.outside, cell.best, cell.second),
-        *(cell.rank, cell.p, cell.rival, cell.note, cell.reason, reasons),
+        *(cell.rank, cell.p, cell.rival, cell.note, cell.reason, reasons, remarks),
     )
 
 

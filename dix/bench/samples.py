@@ -64,7 +64,7 @@ class Sample:
     """One cell's stored rows in the order of their image ids.
 
     images: [n] ids. value: [n], NaN where the image is excluded. parts: n arrays [P]. curve: n arrays [C].
-    reasons: n strings, "" where the image counts.
+    reasons: n strings, "" where the image counts. remarks: n strings, "" where there is nothing to say.
     """
 
     images: tuple[str, ...]
@@ -72,6 +72,7 @@ class Sample:
     parts: Sequence[Floats]
     curve: Sequence[Floats]
     reasons: tuple[str, ...]
+    remarks: tuple[str, ...]
 
     @property
     def kept(self) -> tuple[str, ...]:
@@ -85,6 +86,11 @@ class Sample:
         counts = Counter(self.reasons[i] or "no reason stored" for i in out)
         return dict(sorted(counts.items()))
 
+    @property
+    def flagged(self) -> dict[str, int]:
+        """How many images have each remark."""
+        return dict(sorted(Counter(filter(None, self.remarks)).items()))
+
     def only(self, images: Sequence[str]) -> Sample:
         """The rows of some of the images, which must be given in order."""
         wanted = set(images)
@@ -95,6 +101,7 @@ class Sample:
             [self.parts[i] for i in index],
             [self.curve[i] for i in index],
             tuple(self.reasons[i] for i in index),
+            tuple(self.remarks[i] for i in index),
         )
 
     def counted(self) -> tuple[Floats, Floats, Floats]:
@@ -115,6 +122,8 @@ def _stack(arrays: Sequence[Floats], index: NDArray[np.intp]) -> Floats:
 
 def read(rows: pd.DataFrame) -> dict[Key, Sample]:
     """The stored rows as one sample for each cell, whatever their order.
+
+    A column `note`, where there is one, holds remarks that do not exclude an image.
 
     Raises ValueError where a column is missing or an image has two rows in one cell.
     """
@@ -139,12 +148,14 @@ def _sample(key: Key, group: pd.DataFrame) -> Sample:
         )
     order = sorted(range(len(images)), key=images.__getitem__)
     parts, curve, reason = (group[name].tolist() for name in ("parts", "curve", "reason"))
+    remark = group["note"].tolist() if "note" in group.columns else [""] * len(images)
     return Sample(
         tuple(images[i] for i in order),
         group["value"].to_numpy(dtype=float)[order],
         [parts[i] for i in order],
         [curve[i] for i in order],
         tuple(str(reason[i]) for i in order),
+        tuple(str(remark[i]) for i in order),
     )
 
 
@@ -165,9 +176,14 @@ def derive(samples: Mapping[Key, Sample], metrics: Mapping[str, Summarised]) -> 
 def _combine(metric: Derived, inputs: Mapping[str, Sample]) -> Sample:
     images = common([sample.images for sample in inputs.values()])
     shared = {name: sample.only(images) for name, sample in inputs.items()}
-    reasons = [next(filter(None, of_image), "") for of_image in zip(*(s.reasons for s in shared.values()), strict=True)]
+    reasons = _first_text([sample.reasons for sample in shared.values()])
+    remarks = _first_text([sample.remarks for sample in shared.values()])
     empty = [np.zeros(0)] * len(images)
-    return Sample(images, metric.combine({n: s.value for n, s in shared.items()}), empty, empty, tuple(reasons))
+    return Sample(images, metric.combine({n: s.value for n, s in shared.items()}), empty, empty, reasons, remarks)
+
+
+def _first_text(columns: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(next(filter(None, texts), "") for texts in zip(*columns, strict=True))
 
 
 def common(ids: Sequence[tuple[str, ...]]) -> tuple[str, ...]:

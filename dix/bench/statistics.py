@@ -36,7 +36,7 @@ class Bootstrap:
     level: float = 0.95
     seed: int = 0
     groups: int = 1000
-    chunk_bytes: int = 64 * 2**20
+    chunk_bytes: int = 256 * 2**20
 
     def __post_init__(self) -> None:
         """Refuse what cannot be computed."""

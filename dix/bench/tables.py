@@ -105,6 +105,7 @@ class Cell:
     """One method's score on one line.
 
     value, low, high: the score and its interval. n: images that count; excluded: how many do not, by reason.
+    flagged: how many have a remark, by remark (a constant map, for one).
     note: why there is no interval. printed: the thesis's value (NaN: none); difference: value - printed; outside:
     the thesis's value is outside the interval. rank: 1 is best; p: Holm-corrected, against the best baseline `rival`.
     reason: why the cell is skipped or its value must not be held against the thesis's.
@@ -127,6 +128,7 @@ class Cell:
     p: float = np.nan
     rival: str = ""
     reason: str = ""
+    flagged: Mapping[str, int] = field(default_factory=dict)
 
 
 class MeanRank(NamedTuple):
@@ -367,6 +369,7 @@ def _cell(key: Key, measured: Mapping[Key, _Measured], context: _Context) -> Cel
         scored.value - printed,
         outside=not reason and (printed < scored.low or printed > scored.high),
         reason=reason,
+        flagged=sample.flagged,
     )
 
 
