@@ -73,6 +73,7 @@ class _Evaluation:
         self.outcome = Outcome(skipped=job.unsupported())
         self.cells = job.cells()
         self.gallery = Gallery(store.folder.parent, job)
+        self.failed_images: dict[str, list[str]] = {}
         self.pending: list[Row] = []
         self.flushed = time.monotonic()
 
@@ -92,6 +93,8 @@ class _Evaluation:
                     progress(done, len(grid))
         finally:
             self._flush()
+        for name in {name for _, wanted in todo for name in wanted} - set(self.outcome.failed):
+            self.store.forget("failures", self._failure_name(name))
         return self.outcome
 
     def _open_batches(self, grid: Sequence[Sequence[int]]) -> list[tuple[Sequence[int], dict[str, list[str]]]]:
@@ -146,8 +149,6 @@ class _Evaluation:
                 if type(error).__module__.startswith("submitit"):
                     raise  # a launcher's signal, not the method's fault
                 self._record_failure(name, batch, error)
-            else:
-                self.store.forget("failures", self._failure_name(name))
         self.outcome.images += len(batch.ids)
         if time.monotonic() - self.flushed > self.job.run.flush_seconds:
             self._flush()
@@ -248,7 +249,8 @@ class _Evaluation:
             "%s failed on %s: %s", name, ", ".join(batch.ids[:4]), message, exc_info=log.isEnabledFor(logging.DEBUG)
         )
         self.outcome.failed[name] = message
-        record = {"job": self.job.name, "method": name, "images": list(batch.ids), "message": message}
+        self.failed_images.setdefault(name, []).extend(batch.ids)
+        record = {"job": self.job.name, "method": name, "images": self.failed_images[name], "message": message}
         self.store.write_json("failures", self._failure_name(name), record)
 
     def _failure_name(self, name: str) -> str:

@@ -43,9 +43,11 @@ class Gallery:
                     self._put(index, "about.json", self._about(batch, row))
 
     def _about(self, batch: ImageBatch, row: int) -> bytes:
+        target = self.job.classifier.class_of(int(batch.targets[row]))
+        names = getattr(self.job.dataset, "class_names", {})
         about = {
             "image": batch.ids[row],
-            "target": self.job.classifier.class_of(int(batch.targets[row])),
+            "explained": names.get(target, f"class {target}"),
             "probability": round(float(batch.clean.probability[row]), 4),
         }
         return json.dumps(about).encode()

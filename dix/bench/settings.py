@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 
 @dataclass
@@ -21,7 +20,9 @@ class Protocol:
     void: mask pixels that belong to nothing: "ignore", "foreground" or "background".
     preprocess: "direct" resizes to the model's size without a crop; "checkpoint" does what the checkpoint recommends.
     antialias: of the image's resize. map_resize: how maps are enlarged to the image.
-    sic_aic: settings of SIC and AIC.
+    thresholds, start_pixels, reveal, monotone, aggregate, min_pred_value: of SIC and AIC: shares of revealed pixels;
+    share of pixels known from the start; "quantile" (ties revealed together) or "rank"; running maximum of the curve;
+    "median" or "mean" curve; images whose clean probability is below the limit are excluded.
     dtype: precision of the network. tf32: allow TF32 on GPUs that have it. seed: of everything random.
     """
 
@@ -38,7 +39,14 @@ class Protocol:
     preprocess: str = "direct"
     antialias: bool = True
     map_resize: str = "bilinear"
-    sic_aic: dict[str, Any] = field(default_factory=dict)
+    thresholds: list[float] = field(
+        default_factory=lambda: [0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.07, 0.10, 0.13, 0.21, 0.34, 0.5, 0.75]
+    )
+    start_pixels: float = 0.01
+    reveal: str = "quantile"
+    monotone: bool = True
+    aggregate: str = "median"
+    min_pred_value: float = 0.5
     dtype: str = "float32"
     tf32: bool = False
     seed: int = 0

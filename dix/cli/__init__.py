@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
     try:
-        options = parser.parse_args(given)
+        options = _parsed(parser, given)
         return int(importlib.import_module(COMMANDS[options.command][0]).main(options))
     except KeyboardInterrupt:
         print("dix: interrupted; what was stored stays, the same command goes on from there", file=sys.stderr)
@@ -36,6 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"dix: {_message(error)}", file=sys.stderr)
         return 1
+
+
+def _parsed(parser: argparse.ArgumentParser, given: Sequence[str]) -> argparse.Namespace:
+    """Everything behind `run` is Hydra's, options included; the other commands' words are argparse's."""
+    if given[0] == "run" and not {"-h", "--help"} & set(given):
+        return argparse.Namespace(command="run", overrides=list(given[1:]))
+    return parser.parse_args(given)
 
 
 def _parser(chosen: Sequence[str]) -> argparse.ArgumentParser:
@@ -59,7 +66,3 @@ def _message(error: BaseException) -> str:
     if isinstance(error, ValueError | FileNotFoundError | NotADirectoryError | PermissionError):
         return text
     return f"{type(error).__name__}: {text}\n(--debug shows where)"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

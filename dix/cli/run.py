@@ -13,7 +13,9 @@ from dix.cli.config import CONF, composed
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Everything behind `run` belongs to Hydra."""
-    parser.add_argument("overrides", nargs=argparse.REMAINDER, help="key=value overrides; -m for a sweep")
+    parser.add_argument(
+        "overrides", nargs="*", help="key=value as `dix list` shows; -m for a sweep; Hydra's own options"
+    )
 
 
 def main(options: argparse.Namespace) -> int:

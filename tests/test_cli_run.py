@@ -1,0 +1,122 @@
+"""The command line as a user meets it: real commands, their messages and exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DIX = [sys.executable, "-m", "dix.cli"]
+SMALL = ["model=efficientnet_lite0", "method=[gc,random]", "metric=[neg,pos]", "run.limit=2", "run.workers=0"]
+
+
+def dix(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*DIX, *words], cwd=folder, capture_output=True, text=True, check=False, timeout=600)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder with the results `small` in it."""
+    folder = tmp_path_factory.mktemp("work")
+    result = dix("run", *SMALL, "run.name=small", folder=folder)
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+def test_a_second_run_says_that_everything_is_stored(folder: Path) -> None:
+    result = dix("run", *SMALL, "run.name=small", folder=folder)
+    assert result.returncode == 0
+    assert "everything is stored already" in result.stdout
+
+
+def test_nothing_but_results_is_written(folder: Path) -> None:
+    assert [path.name for path in folder.iterdir()] == ["results"]
+    assert sorted(path.name for path in (folder / "results" / "small").iterdir())[:2] == ["images", "store"]
+
+
+def test_report_writes_every_document_twice_with_the_same_bytes(folder: Path) -> None:
+    names = ("table.csv", "table.md", "table.tex", "index.html", "claims.csv")
+    contents = []
+    for _ in range(2):
+        result = dix("report", "small", folder=folder)
+        assert result.returncode == 0, result.stderr
+        contents.append([(folder / "results" / "small" / name).read_bytes() for name in names])
+    assert contents[0] == contents[1]
+    assert b"GC" in contents[0][1]
+
+
+def test_another_identity_in_the_same_folder_is_refused(folder: Path) -> None:
+    result = dix("run", *SMALL, "run.name=small", "protocol.seed=1", folder=folder)
+    assert result.returncode == 1
+    assert "seed: stored 0, wanted 1" in result.stderr
+    assert "nothing stored was touched" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "model=resnt101"], "did you mean 'resnet101'"),
+        (["run", "run.batch_size=0"], "run.batch_size: expected an integer of at least 1, got 0"),
+        (["run", "run.device=cuda:99"], "run.device"),
+        (["run", "model=resnet101", "model.weights=missing.pth"], "model.weights: no file missing.pth"),
+        (["report", "nothing"], "no results in 'nothing'"),
+        (["list", "methods"], "no group called 'methods'"),
+    ],
+)
+def test_mistakes_get_one_clear_message(words: list[str], message: str, tmp_path: Path) -> None:
+    result = dix(*words, folder=tmp_path)
+    assert result.returncode not in (0, None)
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_truncated_weights_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "weights.pth").write_bytes(b"PK\x03\x04 truncated")
+    result = dix("run", "model=resnet50", "model.weights=weights.pth", folder=tmp_path)
+    assert result.returncode == 1
+    assert "weights.pth cannot be read" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    result = dix("--debug", "run", "model=resnet50", "model.weights=missing.pth", folder=tmp_path)
+    assert result.returncode != 0
+    assert "Traceback" in result.stderr
+
+
+def test_a_results_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("a file where the folder should be")
+    result = dix("run", *SMALL, folder=tmp_path)
+    assert result.returncode == 1
+    assert "results" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_list_names_every_group() -> None:
+    result = subprocess.run([*DIX, "list"], capture_output=True, text=True, check=True)
+    for word in ("efficientnet_lite0", "dix3", "photos", "neg", "thesis", "demo"):
+        assert word in result.stdout
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = """
+import sys
+from dix.cli import main
+try:
+    main(["--help"])
+except SystemExit:
+    assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_a_sweep_goes_on_past_a_failing_job_and_says_so(tmp_path: Path) -> None:
+    words = ["run", "-m", *SMALL[1:], "model=resnet50,efficientnet_lite0", "run.name=sweep", "++model.weights=package"]
+    result = dix(*words, folder=tmp_path)
+    assert result.returncode == 1
+    assert "resnet50" in result.stderr
+    assert "run.only=failed" in result.stderr
+    assert "efficientnet_lite0--photos--thesis: 2 images" in result.stdout

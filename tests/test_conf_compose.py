@@ -1,0 +1,106 @@
+"""Every configuration file composes, and what it names can be built."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from dix.cli.config import CONF, build, composed, many, options
+from dix.explainer import Explainer
+from metrics.api import Metric
+
+EMBEDDED = ("efficientnet_lite0", "lenet5")
+
+
+@pytest.mark.parametrize("model", options("model"))
+def test_every_model_composes(model: str) -> None:
+    config = composed([f"model={model}"])
+    assert config.model.name == model
+
+
+@pytest.mark.parametrize("model", options("model"))
+def test_every_model_that_can_be_random_builds_with_three_layers(model: str) -> None:
+    config = composed([f"model={model}"])
+    if "weights" in config.model:
+        config.model.weights = "random"
+    classifier = build(config.model, "model")
+    assert classifier.name == model
+    assert {"last", "second", "third"} <= set(classifier.layers)
+
+
+@pytest.mark.parametrize("method", options("method"))
+def test_every_method_builds_and_has_a_label(method: str) -> None:
+    config = composed([f"method=[{method}]"])
+    explainer = many(config.method, "method")[method]
+    assert isinstance(explainer, Explainer)
+    assert explainer.label
+    hash(explainer)
+
+
+@pytest.mark.parametrize("metric", options("metric"))
+@pytest.mark.parametrize("protocol", options("protocol"))
+def test_every_metric_builds_under_every_protocol(metric: str, protocol: str) -> None:
+    config = composed([f"metric=[{metric}]", f"protocol={protocol}"])
+    built = many(config.metric, "metric")[metric]
+    assert isinstance(built, Metric)
+    hash(built.probe)
+
+
+@pytest.mark.parametrize("dataset", options("dataset"))
+def test_every_data_set_composes(dataset: str) -> None:
+    assert "_target_" in composed([f"dataset={dataset}"]).dataset
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_every_experiment_composes(experiment: str) -> None:
+    config = composed([f"experiment={experiment}"])
+    assert config.run.name
+
+
+def test_files_name_the_node_they_define() -> None:
+    for group in ("method", "metric"):
+        for path in (CONF / group).glob("*.yaml"):
+            assert list(OmegaConf.load(path)) == [path.stem], path
+
+
+def test_equal_grids_make_equal_probes() -> None:
+    config = composed(["metric=[neg,pos,ins,deletion]"])
+    metrics = many(config.metric, "metric")
+    assert metrics["neg"].probe == metrics["ins"].probe
+    assert metrics["pos"].probe == metrics["deletion"].probe
+    assert len({m.probe for m in metrics.values()}) == 2
+
+
+def test_several_of_a_group_and_a_changed_hyper_parameter() -> None:
+    config = composed(["method=[dix1,dix3]", "method.dix3.path.steps=5"] if _has_path() else ["method=[dix1,dix3]"])
+    assert list(config.method) == ["dix1", "dix3"]
+
+
+def _has_path() -> bool:
+    return "path" in OmegaConf.load(Path(CONF) / "method" / "dix3.yaml")["dix3"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model=resnt101", "no model called 'resnt101'; did you mean 'resnet101'?"),
+        ("method=[gc,dx3]", "no method called 'dx3'; did you mean 'dix3'?"),
+        ("metrics=[neg]", "no group or setting called 'metrics'; did you mean 'metric'?"),
+        ("run.batchsize=4", "no group or setting called 'run.batchsize'; did you mean 'run.batch_size'?"),
+        (
+            "protocol.fracions=[0.5]",
+            "no group or setting called 'protocol.fracions'; did you mean 'protocol.fractions'?",
+        ),
+        ("model.weigths=random", "no group or setting called 'model.weigths'; did you mean 'model.weights'?"),
+        ("run.batch_size=many", "run.batch_size"),
+        ("experiment=dem", "no experiment called 'dem'; did you mean 'demo'?"),
+        ("run.batch_size", "an override is key=value"),
+    ],
+)
+def test_typos_are_named_with_the_nearest_name(override: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        composed([override])
+    assert "\n" not in str(caught.value)
