@@ -140,6 +140,9 @@ def test_unpacking_resumes_and_leaves_no_partial_file(tmp_path: Path) -> None:
     assert (done.written, done.kept) == (6 - len(there), len(there))
     assert {f"d/{path.name}": path.read_bytes() for path in (target / "d").iterdir()} == members
     assert unpack(archive, target, lambda name: name).written == 0
+    (target / "d" / "3.bin").write_bytes(b"cut short")
+    assert unpack(archive, target, lambda name: name).written == 1
+    assert (target / "d" / "3.bin").read_bytes() == members["d/3.bin"]
 
 
 @pytest.mark.parametrize("name", ["../evil.txt", "/evil.txt", "a/../../evil.txt", "C:/evil.txt", "a\\..\\..\\evil"])

@@ -88,6 +88,12 @@ def test_bytes_that_are_no_image_are_named_without_addresses() -> None:
     assert "0x" not in str(caught.value)
 
 
+def test_an_image_of_absurd_size_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(CorruptSample, match=r"huge\.png: not a readable image .* exceeds limit of 200 pixels"):
+        decode_rgb(encoded(Image.new("L", (20, 20))), "huge.png")
+
+
 def test_a_label_image_keeps_indices_and_a_colour_image_is_refused() -> None:
     palette = Image.fromarray(np.array([[0, 3, 255]], dtype=np.uint8), "L").convert("P")
     palette.putdata([0, 3, 255])

@@ -61,13 +61,19 @@ def test_antialias_changes_the_pixels_when_shrinking() -> None:
     assert (Preprocess(32).image(image) - Preprocess(32, antialias=False).image(image)).abs().mean() > 0.1
 
 
+def test_bicubic_overshoot_is_cut_at_black_and_white() -> None:
+    edge = Image.fromarray(np.repeat(np.repeat(np.array([[0, 255]], dtype=np.uint8), 8, 1), 16, 0)).convert("RGB")
+    pixels = Preprocess(40, interpolation="bicubic", antialias=False).image(edge)
+    assert (float(pixels.min()), float(pixels.max())) == (0.0, 1.0)
+
+
 def test_crop_equals_the_published_recipe_of_timm() -> None:
     torchvision_repair.install()
     from timm.data.transforms_factory import transforms_imagenet_eval
 
     recipe = transforms_imagenet_eval(224, crop_pct=0.9, interpolation="bicubic", normalize=False)
     ours = Preprocess(224, "crop", 0.9, "bicubic")
-    for width, height in ((500, 333), (333, 501), (300, 300)):
+    for width, height in ((500, 333), (333, 501), (300, 300), (251, 248)):
         image = noise(width, height)
         assert torch.equal(ours.image(image), recipe(image).float() / 255)
 
@@ -197,6 +203,14 @@ def test_no_more_than_the_bound_is_decoded_ahead_and_leaving_early_stops_the_thr
     before = threading.active_count()
     batches.close()  # type: ignore[attr-defined]
     assert threading.active_count() < before
+
+
+def test_leaving_early_cancels_what_was_queued() -> None:
+    data = Fake(400, delay=0.01)
+    batches = iter(Loader(data, Preprocess(2), [range(i, i + 4) for i in range(0, 400, 4)], 1, ahead=90))
+    next(batches)
+    batches.close()  # type: ignore[attr-defined]
+    assert len(data.started) < 100
 
 
 def test_load_equals_the_loader_and_wrong_settings_name_their_key() -> None:

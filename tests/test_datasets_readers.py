@@ -127,6 +127,8 @@ def test_imagenet_root_comes_from_the_argument_else_the_environment(
 ) -> None:
     with pytest.raises(MissingData, match=r"neither dataset\.root nor the environment variable DIX_DATA is set"):
         _ = ImageNet().ids
+    with pytest.raises(MissingData, match=r"the folder .*nowhere does not exist"):
+        _ = ImageNet(str(tmp_path / "nowhere")).ids
     make_tree(tmp_path / "imagenet")
     monkeypatch.setenv("DIX_DATA", str(tmp_path))
     assert len(ImageNet().ids) == 4
