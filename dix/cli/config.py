@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 import conf
 from datasets.api import Dataset
 from datasets.preprocess import Preprocess
+from datasets.subset import select
 from dix.bench.job import Job
 from dix.bench.schema import register
 from dix.bench.settings import Protocol, Run
@@ -53,7 +54,7 @@ def job(config: DictConfig) -> Job:
     protocol: Protocol = OmegaConf.to_object(config.protocol)  # type: ignore[assignment]
     run: Run = OmegaConf.to_object(config.run)  # type: ignore[assignment]
     classifier = build(config.model, "model")
-    dataset: Dataset = build(config.dataset, "dataset")
+    dataset = data_set(config.dataset)
     recommended = getattr(classifier, "recommended", {}) if protocol.preprocess == "checkpoint" else {}
     if protocol.preprocess not in ("direct", "checkpoint"):
         raise ValueError(f"protocol.preprocess: expected direct or checkpoint, got {protocol.preprocess!r}")
@@ -68,6 +69,13 @@ def job(config: DictConfig) -> Job:
         protocol=protocol,
         run=run,
     )
+
+
+def data_set(node: DictConfig) -> Dataset:
+    """The data set that a configuration describes, or the part of it that `dataset.subset` names."""
+    whole: Dataset = build(OmegaConf.masked_copy(node, [str(key) for key in node if key != "subset"]), "dataset")
+    wanted = node.get("subset")
+    return select(whole, None if wanted is None else str(wanted))
 
 
 def many(group: Any, name: str) -> dict[str, Any]:

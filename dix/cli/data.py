@@ -1,0 +1,32 @@
+"""`dix data`: is a data set complete, and unpack what was downloaded."""
+
+from __future__ import annotations
+
+import argparse
+
+from datasets.check import check
+from datasets.prepare import prepare
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Check or prepare, and where."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="check|prepare")
+    checking = actions.add_parser("check", help="say what is there, what is missing, and how many images")
+    checking.add_argument("name", help="a data set, as in `dix list dataset`")
+    checking.add_argument("--root", help="its folder; default $DIX_DATA/NAME")
+    checking.add_argument("--decode", action="store_true", help="decode every image and mask as well")
+    preparing = actions.add_parser("prepare", help="unpack downloaded archives; goes on where it was stopped")
+    preparing.add_argument("name", help="a data set, as in `dix list dataset`")
+    preparing.add_argument("source", help="the downloaded file, or the folder that holds the downloads")
+    preparing.add_argument("--root", help="where to; default $DIX_DATA/NAME")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Print the report; 0 only where the data set is complete."""
+    if arguments.action == "check":
+        report = check(arguments.name, arguments.root, arguments.decode)
+        print(report)
+        return 0 if report.complete else 1
+    prepared = prepare(arguments.name, arguments.source, arguments.root)
+    print(prepared)
+    return 0 if prepared.report.complete else 1
