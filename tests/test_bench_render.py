@@ -3,6 +3,8 @@
 import csv
 import io
 import re
+import shutil
+import subprocess
 
 import numpy as np
 import pandas as pd
@@ -177,6 +179,18 @@ def test_latex_reprints_the_thesis_line_and_is_rectangular():
     assert {row.count(" & ") for row in rows} == {13}
     assert text.count("\\midrule") == 3
     assert text.count("{") == text.count("}")
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex on the PATH")
+def test_latex_compiles_with_hostile_names_and_signs(tmp_path):
+    signs = thesis_table(1, provenance={**PROVENANCE, "incomparable": {"resnet101": "n ≥ 3 × 2 …"}})
+    body = "".join(render_text.render_latex(table) for table in (signs, hostile_table(), scored_table()))
+    head = "\\documentclass{article}\\usepackage{booktabs,graphicx,textcomp}\\begin{document}\n"
+    (tmp_path / "table.tex").write_text(f"{head}{body}\\end{{document}}\n", encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace")
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "table.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_row_order_does_not_change_a_byte():

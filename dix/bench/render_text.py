@@ -427,6 +427,11 @@ _LATEX = {
     "↓": r"$\downarrow$",
     "−": "$-$",
     "–": "--",
+    "…": r"\ldots{}",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
+    "×": r"$\times$",
+    "·": r"$\cdot$",
 } | {sign: f"\\{sign}" for sign in "&%$#_{}"}
 
 
