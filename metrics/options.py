@@ -13,6 +13,8 @@ Hit = Literal["label", "predicted"]
 Auc = Literal["trapezoid", "mean", "normalised"]
 Schedule = Literal["thesis", "rise"]
 Void = Literal["ignore", "foreground", "background"]
+Revealed = Literal["quantile", "rank"]
+Aggregate = Literal["median", "mean"]
 
 
 def choose(key: str, got: str, allowed: Sequence[str]) -> str:
