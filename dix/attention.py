@@ -24,13 +24,6 @@ class BlockAttention(NamedTuple):
     gradient: Tensor
 
 
-def clean_attention(passes: Passes) -> list[BlockAttention]:
-    """Every block's attention and gradient for the unaltered images, first block first."""
-    return [
-        BlockAttention(passes.activation(name), passes.gradient(name)) for name in passes.classifier.attention_layers
-    ]
-
-
 def attention_runs(
     passes: Passes, block: int, times: Tensor, chunk: int, score: Score = "logit", source: int | None = None
 ) -> Iterator[tuple[int, slice, list[BlockAttention]]]:

@@ -14,7 +14,7 @@ from typing import Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from dix.attention import BlockAttention, attention_runs, clean_attention
+from dix.attention import BlockAttention, attention_runs
 from dix.capture import gradients
 from dix.classifier import Classifier
 from dix.integrate import PHI, Baseline, Phi, Rule, baseline, quadrature
@@ -82,29 +82,25 @@ class LayerSums:
         return h, halving(lambda chunk: self._sums(passes, x, z, h, chunk), passes.chunk)
 
     def _sums(self, passes: Passes, x: Tensor, z: Tensor, h: Tensor, chunk: int) -> dict[Phi, Tensor]:
-        times, weights, known = _points(self.path, x)
+        times, weights = (torch.from_numpy(v).to(x) for v in quadrature(self.path.rule, self.path.steps))
+        known = (times == 1) & (self.path.score == "logit")
         sums = {phi: torch.zeros_like(x) for phi in PHI}
         for weight in weights[known]:  # r(1) = x, whose gradient the clean pass has
             _add(sums, slice(None), x[None], passes.gradient(self.layer)[None], weight)
         times, weights = times[~known], weights[~known]
         for part in rows(len(times), len(x), chunk, x.device):
             r = z[part.images] + part.spread(times) * h[part.images]
-            _add(sums, part.images, r, self._gradient(passes, r, part), part.spread(weights))
+            _add(sums, part.images, r, gradient_at(passes, self.layer, r, part, self.path.score), part.spread(weights))
         return sums
 
-    def _gradient(self, passes: Passes, r: Tensor, part: Rows) -> Tensor:
-        """G [p, b, ...] at the interpolants r [p, b, ...], through the layer's tail alone."""
-        leaf = r.flatten(0, 1).requires_grad_()
-        with torch.enable_grad():
-            logits = passes.classifier.tail(self.layer).logits(leaf, passes.context(self.layer), part.image_of_row)
-            score = passes.score(logits, part.image_of_row, self.path.score).sum()
-        return gradients(score, [leaf])[0].view_as(r)
 
-
-def _points(path: Path, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Times and weights of the path's points, and which of them the clean pass has seen (t = 1)."""
-    times, weights = (torch.from_numpy(v).to(like) for v in quadrature(path.rule, path.steps))
-    return times, weights, (times == 1) & (path.score == "logit")
+def gradient_at(passes: Passes, layer: str, r: Tensor, part: Rows, score: Score = "logit") -> Tensor:
+    """G [p, b, ...] of the score at interpolants r [p, b, ...] of a layer, through the layer's tail alone."""
+    leaf = r.flatten(0, 1).requires_grad_()
+    with torch.enable_grad():
+        logits = passes.classifier.tail(layer).logits(leaf, passes.context(layer), part.image_of_row)
+        total = passes.score(logits, part.image_of_row, score).sum()
+    return gradients(total, [leaf])[0].view_as(r)
 
 
 def _add(sums: dict[Phi, Tensor], images: slice | Tensor, r: Tensor, g: Tensor, weight: Tensor) -> None:
@@ -119,6 +115,8 @@ class AttentionSums:
 
     At step n, block l returns r(n/N) = (n/N) A_l instead of its attention A_l; the blocks behind it recompute theirs.
     For every block b: E_b(n) = mean over heads of ReLU(phi(A_b(n), dA_b(n))), with A_b(n) and its gradient of that run.
+    r is a variable of its own: no gradient passes through the softmax it stands for, so the last step is not the clean
+    pass as far as the blocks before l are concerned.
 
     block: index of l, 0 for the first block. per_step: roll out at every step and sum the rows (the order in which
     Eq. 5 is printed), instead of once on the mean of E over the steps.
@@ -135,12 +133,10 @@ class AttentionSums:
         return sums if self.per_step else {phi: self.rollout.patches(passes, e) for phi, e in sums.items()}
 
     def _sums(self, passes: Passes, chunk: int) -> dict[Phi, Tensor]:
-        times, weights, known = _points(self.path, passes.images)
+        times, weights = (torch.from_numpy(v).to(passes.images) for v in quadrature(self.path.rule, self.path.steps))
         sums: dict[Phi, Tensor] = {}
-        for weight in weights[known]:  # r(1) = A_l, the clean pass
-            self._add(passes, sums, weight, slice(None), clean_attention(passes))
-        for point, images, run in attention_runs(passes, self.block, times[~known], chunk, self.path.score):
-            self._add(passes, sums, weights[~known][point], images, run)
+        for point, images, run in attention_runs(passes, self.block, times, chunk, self.path.score):
+            self._add(passes, sums, weights[point], images, run)
         return sums
 
     def _add(
@@ -190,9 +186,9 @@ class Rollout:
         return row
 
     def _step(self, row: Tensor, e: Tensor) -> Tensor:
-        """Row (E + I), with rows scaled first if asked for; E [M, T, T] is never copied."""
+        """Row (E + I), with rows scaled first if asked for (one of zeros stays so); E [M, T, T] is never copied."""
         mixed = e.sum(dim=-1) + float(self.residual)
-        scaled = row / mixed if self.normalise_rows else row
+        scaled = row / mixed.where(mixed > 0, torch.ones_like(mixed)) if self.normalise_rows else row
         return torch.einsum("mt,mts->ms", scaled, e) + (scaled if self.residual else 0)
 
 
