@@ -13,6 +13,7 @@ import pandas as pd
 from omegaconf import OmegaConf
 from PIL import Image
 
+from dix.bench import paper
 from dix.bench.curves import curve_panels
 from dix.bench.figures import overlay, png_bytes
 from dix.bench.html import GalleryItem, render_html
@@ -126,7 +127,7 @@ def metrics_of(cells: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
     Nothing that a results folder names is executed.
     """
-    names = sorted({str(cell["metric"]) for cell in cells})
+    names = sorted({str(cell["metric"]) for cell in cells}, key=_place)
     protocols = sorted({str(cell["protocol"]) for cell in cells})
     unknown = sorted(set(names) - set(options("metric")))
     if unknown:
@@ -139,8 +140,8 @@ def metrics_of(cells: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 def method_labels() -> dict[str, str]:
     """Printed names of all configured methods, in the order of their files' labels."""
-    nodes = _method_nodes()
-    return {name: str(node.get("label", name)) for name, node in nodes.items()}
+    configured = {name: str(node.get("label", name)) for name, node in _method_nodes().items()}
+    return {**paper.METHOD_LABELS, **configured}
 
 
 def provenance(store: ResultStore) -> dict[str, Any]:
@@ -160,6 +161,12 @@ def provenance(store: ResultStore) -> dict[str, Any]:
         "cost": {record["job"]: record["cost"] for record in records},
         "damaged files set aside": store.damaged(),
     }
+
+
+def _place(metric: str) -> tuple[int, str]:
+    """Metrics in the order of the thesis's tables, then by name."""
+    order = [*paper.layout(1).metrics, *paper.layout(3).metrics]
+    return (order.index(metric) if metric in order else len(order), metric)
 
 
 def _weights_line(weights: Mapping[str, Any]) -> str:
