@@ -29,9 +29,29 @@ CONF = Path(conf.__file__).parent
 GROUPS = ("model", "method", "dataset", "metric", "protocol", "experiment")
 
 
-def options(group: str) -> list[str]:
-    """Names of the configuration files of a group."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+def options(group: str, folders: Sequence[Path] = ()) -> list[str]:
+    """Names of the configuration files of a group, here and in further folders."""
+    return sorted({path.stem for folder in (CONF, *folders) for path in (folder / group).glob("*.yaml")})
+
+
+def with_folders(words: Sequence[str]) -> list[str]:
+    """The same words with ``--config-dir DIR`` (a user's own conf/) as Hydra's search path.
+
+    Raises ValueError where the folder is not there.
+    """
+    kept, folders = [], []
+    rest = iter(words)
+    for word in rest:
+        name, _, value = word.partition("=")
+        if name in ("--config-dir", "-cd"):
+            folders.append(Path(value or next(rest, "")).expanduser().absolute())
+        else:
+            kept.append(word)
+    for folder in folders:
+        if not folder.is_dir():
+            raise ValueError(f"--config-dir: no folder {folder}")
+    paths = ",".join(f"file://{folder}" for folder in folders)
+    return [*kept, f"hydra.searchpath=[{paths}]"] if folders else kept
 
 
 def composed(overrides: Sequence[str]) -> DictConfig:
@@ -120,15 +140,22 @@ def _parsed(overrides: Sequence[str]) -> list[Override]:
 
 
 def _check_options(overrides: Sequence[Override]) -> None:
+    folders = _search_path(overrides)
     for override in overrides:
         group = override.key_or_group.split("@")[0]
         if group in GROUPS and not override.is_delete():
-            known = options(group)
+            known = options(group, folders)
             for choice in _choices(override):
                 if choice not in (*known, "null"):
                     raise ValueError(
                         f"no {group} called {choice!r}{_nearest(choice, known)}; `dix list {group}` shows all"
                     )
+
+
+def _search_path(overrides: Sequence[Override]) -> list[Path]:
+    """Folders on disk that an override adds to Hydra's search path."""
+    lines = [str(o.input_line) for o in overrides if o.key_or_group == "hydra.searchpath"]
+    return [Path(found) for line in lines for found in re.findall(r"file://([^,\]\s'\"]+)", line)]
 
 
 def _choices(override: Override) -> Iterator[str]:

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Any
 
-from dix.cli.config import CONF, composed
+from dix.cli.config import CONF, composed, with_folders
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Check the configuration, hand over to Hydra, and say what failed; 0 where everything is stored."""
-    words = list(options.overrides)
+    words = with_folders(options.overrides)
     flags = [w for w in words if w.startswith("-")]
     config = composed([w for w in words if not w.startswith("-")])
     sweep = "-m" in flags or "--multirun" in flags or str(config.hydra.mode).endswith("MULTIRUN")
