@@ -36,6 +36,7 @@ class Outcome:
     images: explained in this run. rows: stored in this run. forwards: rows that metrics sent through the model.
     seconds: by phase, method and probe. skipped: methods that cannot explain the model, with the reason.
     failed: methods that raised, with the message. unread: images that could not be read, with the reason.
+    right: by labelled image, whether the clean prediction is its label.
     """
 
     images: int = 0
@@ -45,6 +46,7 @@ class Outcome:
     skipped: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     unread: dict[str, str] = field(default_factory=dict)
+    right: dict[str, bool] = field(default_factory=dict)
 
     @contextmanager
     def timing(self, what: str) -> Iterator[None]:
@@ -159,6 +161,8 @@ class _Evaluation:
         labels = self._labels(batch).to(classifier.device)
         passes = Passes(classifier, images, ids=batch.ids, chunk=self.job.run.chunk, seed=protocol.seed)
         predicted = passes.logits.argmax(dim=1)
+        hits = zip(batch.ids, labels.tolist(), (predicted == labels).tolist(), strict=True)
+        self.outcome.right.update({image: hit for image, label, hit in hits if label >= 0})
         targets = torch.where(labels >= 0, labels, predicted) if protocol.target == "label" else predicted
         passes.explain_targets(targets)
         probability = passes.score(passes.logits, kind="probability")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
 from typing import Any
@@ -45,7 +46,16 @@ def _run(config: DictConfig, store: ResultStore) -> None:
         outcome = evaluate(job, store, progress)
     if outcome.images:
         store.write_json("provenance", job.name, _provenance(config, job, outcome, time.perf_counter() - start))
+        _record_clean(store, job, outcome)
     _say(job, outcome)
+
+
+def _record_clean(store: ResultStore, job: Job, outcome: Outcome) -> None:
+    """Which labelled images the model gets right unaltered, with those of the job's earlier runs."""
+    earlier = [record["right"] for record in store.read_json("clean") if record["job"] == job.name]
+    right = {image: hit for known in (*earlier, outcome.right) for image, hit in known.items()}
+    names = {"job": job.name, "model": job.classifier.name, "dataset": job.dataset.name}
+    store.write_json("clean", job.name, {**names, "right": right})
 
 
 def _provenance(config: DictConfig, job: Job, outcome: Outcome, wall: float) -> dict[str, Any]:
@@ -53,7 +63,7 @@ def _provenance(config: DictConfig, job: Job, outcome: Outcome, wall: float) -> 
     return {
         "job": job.name,
         "model": job.classifier.name,
-        "weights": {"source": weights.source, "trained": weights.trained, "note": weights.note},
+        "weights": dataclasses.asdict(weights),
         "fingerprint": job.classifier.fingerprint,
         "device": runtime.machine(job.classifier.device),
         "versions": runtime.versions(),
