@@ -410,9 +410,10 @@ def test_maps_of_the_trained_network_lie_on_the_objects() -> None:
     records = [photos.read(photos.ids.index(name)) for name in ("imagenet_07_609.jpg", "coffee.png")]
     pixels = torch.stack([preprocess.image(record.image) for record in records])
     passes = Passes(made, pixels)
-    totals = relevances(passes, ["blocks.1", "blocks.11"])
-    for relevance in totals.values():  # single precision: 1e-4
-        torch.testing.assert_close(relevance.flatten(1).sum(dim=1), torch.ones(2), rtol=0, atol=1e-4)
+    for precision, dtype, tolerance in (("double", torch.float64, 1e-6), ("native", torch.float32, 1e-4)):
+        for relevance in relevances(passes, ["blocks.1", "blocks.11"], precision).values():
+            one = torch.ones(2, dtype=dtype)
+            torch.testing.assert_close(relevance.flatten(1).sum(dim=1), one, rtol=0, atol=tolerance)
     for method in (TransformerAttribution(), Gae()):
         assert method.unsupported(made) == ""
         for heat, record in zip(method.explain(passes), records, strict=True):
@@ -420,3 +421,6 @@ def test_maps_of_the_trained_network_lie_on_the_objects() -> None:
             mean_inside = (heat * inside).sum() / inside.sum()
             mean_outside = (heat * (1 - inside)).sum() / (1 - inside).sum()
             assert mean_inside > 3 * mean_outside
+    single = TransformerAttribution().explain(passes)[:1]
+    double = TransformerAttribution().explain(Passes(made.to("cpu", torch.float64), pixels[:1].double()))
+    torch.testing.assert_close(single.double(), double, rtol=1e-4, atol=1e-4 * float(double.max()))

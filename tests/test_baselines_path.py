@@ -32,8 +32,11 @@ from baselines.path import (
     IntegratedGradients,
     StraightLine,
 )
+from datasets.photos import Photos
+from datasets.preprocess import Preprocess
 from dix.classifier import Classifier, Weights
 from dix.explainer import Explainer
+from dix.models import efficientnet_lite
 from dix.passes import Passes
 from dix.seeding import generator
 
@@ -217,19 +220,34 @@ def test_ig_of_a_linear_network_is_weight_times_difference() -> None:
 def test_guided_ig_equals_saliency(name: str, fraction: float, max_dist: float) -> None:
     passes = passes_of(classifier(name))
     oracle = pair_maps(passes, PairGuidedIG(), x_steps=8, fraction=fraction, max_dist=max_dist)
-    ours = passes.get(GuidedPath(8, fraction, max_dist, "mean_colour", "probability"))
+    ours = passes.get(GuidedPath(8, fraction, max_dist, "mean_colour", "probability", "double"))
     for found, wanted in zip(ours, oracle, strict=True):
         assert pearson(found.abs().sum(dim=0), wanted.abs().sum(dim=0)) > 0.999
     torch.testing.assert_close(ours, oracle, rtol=1e-6, atol=1e-9)
 
 
-def test_guided_ig_in_single_precision_draws_saliencys_map() -> None:
+@pytest.mark.parametrize("precision", ["double", "native"])
+def test_guided_ig_of_a_single_precision_network_draws_saliencys_map(precision: str) -> None:
     made = classifier("resnet")
     oracle = pair_maps(passes_of(made), PairGuidedIG(), x_steps=8, fraction=0.5, max_dist=1.0).abs().sum(dim=1)
     made.to("cpu", torch.float32)
-    ours = GuidedIntegratedGradients(steps=8).explain(passes_of(made, pictures=images(2).float()))
+    ours = GuidedIntegratedGradients(steps=8, precision=precision).explain(passes_of(made, pictures=images(2).float()))
     assert ours.dtype == torch.float32
     assert min(pearson(a, b) for a, b in zip(ours, oracle, strict=True)) > 0.999
+
+
+def test_guided_ig_of_a_trained_network_does_not_depend_on_the_batch() -> None:
+    """Single precision fails here: the second photo's map then correlates with itself at 0.47."""
+    photos, preprocess = Photos(), Preprocess(224)
+    pixels = torch.stack([preprocess.image(photos.read(i).image) for i in (0, 3)])
+    network = efficientnet_lite.build_network("lite0")
+    made = classifier_of(network, efficientnet_lite.IMAGE_MEAN, efficientnet_lite.IMAGE_STD).to("cpu", torch.float32)
+    before = {name: tensor.data_ptr() for name, tensor in network.state_dict().items()}
+    method = GuidedIntegratedGradients(steps=5)
+    together = method.explain(Passes(made, pixels))[1:]
+    alone = method.explain(Passes(made, pixels[1:]))
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-6 * float(alone.max()))
+    assert before == {name: tensor.data_ptr() for name, tensor in network.state_dict().items()}
 
 
 def test_guided_ig_moves_features_of_small_gradient_first() -> None:
@@ -454,6 +472,7 @@ def test_nothing_is_left_behind_also_after_an_exception(method: Explainer) -> No
         (lambda: IntegratedGradients(score="loss"), "score: expected one of logit, probability"),
         (lambda: GuidedIntegratedGradients(fraction=1.5), "fraction: expected a number from 0 to 1, got 1.5"),
         (lambda: GuidedIntegratedGradients(max_dist=-1), "max_dist"),
+        (lambda: GuidedIntegratedGradients(precision="half"), "precision: expected one of double, native, got 'half'"),
         (lambda: BlurIntegratedGradients(max_sigma=0), "max_sigma: expected a number above 0"),
         (lambda: BlurIntegratedGradients(border="reflect"), "border: expected one of"),
         (lambda: BlurIntegratedGradients(reduction="mean"), "reduction: expected one of"),
