@@ -16,9 +16,9 @@ class RootConfig:
     """A job: one model and data set, one or more methods and metrics, one protocol."""
 
     model: dict[str, Any] = MISSING
-    method: dict[str, Any] = MISSING
+    method: dict[str, Any] = field(default_factory=dict)
     dataset: dict[str, Any] = MISSING
-    metric: dict[str, Any] = MISSING
+    metric: dict[str, Any] = field(default_factory=dict)
     protocol: Protocol = MISSING
     run: Run = field(default_factory=Run)
 

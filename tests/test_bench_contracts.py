@@ -1,0 +1,110 @@
+"""The contract checks find what they are for, and everything this project ships holds them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import engine_parts as parts
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from dix.bench import contracts
+from dix.cli.config import composed, many, options
+from dix.passes import Passes
+from metrics.api import Case, Scores, Trace
+from metrics.summaries import Averaged
+
+IMAGES = torch.rand(2, 3, parts.SIZE, parts.SIZE, generator=torch.Generator().manual_seed(0))
+SLOW_METHODS = {"score_cam", "rise", "big", "smooth_grad"}
+
+
+def problems(findings: object) -> list[str]:
+    return [finding.clause for finding in findings if finding.problem]  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class BatchNormalised(parts.Brightness):
+    """Scales by the batch's maximum: not alike in any batch."""
+
+    def explain(self, passes: Passes) -> Tensor:
+        maps = passes.images.mean(dim=1) ** 2
+        return maps - maps.mean()
+
+
+@dataclass(frozen=True)
+class LeavesAHook(parts.Brightness):
+    """Forgets a hook."""
+
+    def explain(self, passes: Passes) -> Tensor:
+        passes.classifier.network.register_forward_hook(lambda *_: None)
+        return super().explain(passes)
+
+
+@dataclass(frozen=True)
+class Flat(parts.Brightness):
+    """A constant map."""
+
+    def explain(self, passes: Passes) -> Tensor:
+        return torch.ones_like(passes.images[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("explainer", "clause"),
+    [
+        (BatchNormalised(), "explains an image alike in any batch"),
+        (LeavesAHook(), "leaves the model as it was"),
+        (Flat(), "gives finite maps that are not constant"),
+    ],
+)
+def test_faults_of_a_method_are_found(explainer: parts.Brightness, clause: str) -> None:
+    assert problems(contracts.explainer_contract(explainer, parts.classifier(), IMAGES)) == [clause]
+
+
+def test_a_sound_method_holds() -> None:
+    assert not problems(contracts.explainer_contract(parts.Brightness(), parts.classifier(), IMAGES))
+
+
+@dataclass(frozen=True)
+class SilentlyExcludes(Averaged):
+    """NaN without a reason, and a summary that ignores its weights' shape."""
+
+    label: str = "bad"
+    higher_is_better: bool | None = True
+    extra: bool = True
+    probe: None = None
+    needs_mask: bool = False
+
+    def score(self, case: Case, trace: Trace | None) -> Scores:
+        return Scores.of(torch.full((len(case.batch.ids),), float("nan")))
+
+    def summary(
+        self, value: np.ndarray, parts: np.ndarray, curve: np.ndarray, weights: np.ndarray | None = None
+    ) -> np.ndarray:
+        return np.zeros(3)
+
+
+def test_faults_of_a_metric_are_found() -> None:
+    found = problems(contracts.metric_contract(SilentlyExcludes(), parts.classifier(), IMAGES))
+    assert found == ["says why an image is excluded, and only then", "summarises with weights as without"]
+
+
+@pytest.mark.parametrize("metric", options("metric"))
+def test_every_metric_of_this_project_holds(metric: str) -> None:
+    built = many(composed([f"metric=[{metric}]"]).metric, "metric")[metric]
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert not problems(contracts.metric_contract(built, parts.classifier(), images))
+
+
+def test_faults_of_a_data_set_are_found() -> None:
+    class Twice(parts.Made):
+        def __post_init__(self) -> None:
+            object.__setattr__(self, "ids", ("image0", "image0"))
+
+    assert problems(contracts.dataset_contract(Twice())) == ["names every image once", "reads image0"][:1]
+    assert not problems(contracts.dataset_contract(parts.Made()))
+
+
+def test_models_split_exactly() -> None:
+    assert not problems(contracts.classifier_contract(parts.classifier(), IMAGES))
