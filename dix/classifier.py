@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,7 @@ class Classifier:
     weights: where they come from.
     label_space: which classes the outputs mean ("imagenet", "mnist"), or None if unknown.
     classes: [K] index within the label space of each output; None: output i is class i.
+    recommended: how the checkpoint's publisher resizes images (settings of datasets.preprocess.Preprocess).
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Classifier:
         weights: Weights,
         label_space: str | None = "imagenet",
         classes: Sequence[int] | None = None,
+        recommended: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name
         self.network = prepare(network)
@@ -71,6 +73,7 @@ class Classifier:
         self.weights = weights
         self.label_space = label_space
         self.classes = tuple(classes) if classes is not None else None
+        self.recommended = dict(recommended or {})
         self._splits: dict[str, Split] = {}
         for layer in self.layers.values():
             module_named(self.network, layer)

@@ -8,6 +8,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from dix.bench.sanity.settings import Sanity, Train
 from dix.bench.settings import Protocol, Run
 
 
@@ -21,6 +22,8 @@ class RootConfig:
     metric: dict[str, Any] = field(default_factory=dict)
     protocol: Protocol = MISSING
     run: Run = field(default_factory=Run)
+    sanity: Sanity = field(default_factory=Sanity)
+    train: Train = field(default_factory=Train)
 
 
 def register() -> None:

@@ -75,7 +75,7 @@ def job(config: DictConfig) -> Job:
     run: Run = OmegaConf.to_object(config.run)  # type: ignore[assignment]
     classifier = build(config.model, "model")
     dataset = data_set(config.dataset)
-    recommended = getattr(classifier, "recommended", {}) if protocol.preprocess == "checkpoint" else {}
+    recommended = classifier.recommended if protocol.preprocess == "checkpoint" else {}
     if protocol.preprocess not in ("direct", "checkpoint"):
         raise ValueError(f"protocol.preprocess: expected direct or checkpoint, got {protocol.preprocess!r}")
     settings = {"size": classifier.input_size, "antialias": protocol.antialias, **recommended}

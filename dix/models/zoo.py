@@ -52,7 +52,9 @@ def torchvision_model(
         f"torchvision {architecture} {tag}",
         float(published.meta["_metrics"]["ImageNet-1K"]["acc@1"]),
     )
-    return _classifier(name, network, source, layers, input_size, IMAGENET_MEAN, IMAGENET_STD)
+    preset = published.transforms()
+    recommended = _crop(input_size / preset.resize_size[0] if preset.resize_size else 1.0, preset.interpolation.value)
+    return _classifier(name, network, source, layers, input_size, IMAGENET_MEAN, IMAGENET_STD, recommended=recommended)
 
 
 def timm_model(
@@ -82,7 +84,10 @@ def timm_model(
         published_top1,
     )
     size = input_size or config.input_size[-1]
-    return _classifier(name, network, source, layers, size, mean or config.mean, std or config.std)
+    recommended = _crop(config.crop_pct, config.interpolation)
+    return _classifier(
+        name, network, source, layers, size, mean or config.mean, std or config.std, recommended=recommended
+    )
 
 
 def embedded_efficientnet(
@@ -107,7 +112,8 @@ def embedded_efficientnet(
             None,
         )
     mean, std = efficientnet_lite.IMAGE_MEAN, efficientnet_lite.IMAGE_STD
-    return _classifier(name, network, source, layers, release.image_size, mean, std)
+    recommended = _crop(efficientnet_lite.CROP, efficientnet_lite.INTERPOLATION)
+    return _classifier(name, network, source, layers, release.image_size, mean, std, recommended=recommended)
 
 
 def embedded_vit_small(name: str, layers: Mapping[str, str] | None = None) -> Classifier:
@@ -177,6 +183,11 @@ def _classifier(
         weights=weights,
         **labels,
     )
+
+
+def _crop(share: float, interpolation: str) -> dict[str, Any]:
+    """A publisher's resize: the central share of the shorter side."""
+    return {"resize": "crop", "crop_pct": share, "interpolation": interpolation}
 
 
 def _named_relu(network: nn.Module) -> nn.Module:
