@@ -18,6 +18,10 @@ from dix.maps import min_max
 from metrics.api import ImageBatch
 
 
+#: Quantiles of a map between which its picture spans black to white.
+CLIPPED = (0.005, 0.995)
+
+
 class Gallery:
     """The first `run.gallery` images of a job: a photo, each method's map (8 bits, min-max), and what was explained."""
 
@@ -37,7 +41,7 @@ class Gallery:
         for index in indices:
             if index in self.indices and ids[index] in position:
                 row = position[ids[index]]
-                self._put(index, f"{method}.png", _png(min_max(maps[row : row + 1])[0]))
+                self._put(index, f"{method}.png", _png(_for_eyes(maps[row])))
                 if not self._file(index, "about.json").is_file():
                     self._put(index, "photo.png", _png(batch.images[row].permute(1, 2, 0)))
                     self._put(index, "about.json", self._about(batch, row))
@@ -61,6 +65,13 @@ class Gallery:
         temporary = file.with_name(f".{name}.{os.getpid()}")
         temporary.write_bytes(content)
         os.replace(temporary, file)
+
+
+def _for_eyes(explanation: Tensor) -> Tensor:
+    """A map [H, W] in [0, 1], its extreme halves of a percent clipped, since single pixels would hide grainy maps."""
+    safe = torch.nan_to_num(explanation.double(), nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = torch.quantile(safe.flatten(), torch.tensor(CLIPPED, dtype=safe.dtype, device=safe.device))
+    return min_max(safe.clamp(low, high)[None])[0]
 
 
 def _png(pixels: Tensor) -> bytes:
