@@ -17,7 +17,6 @@ from dix.bench.job import Job
 from dix.maps import min_max
 from metrics.api import ImageBatch
 
-
 #: Quantiles of a map between which its picture spans black to white.
 CLIPPED = (0.005, 0.995)
 
