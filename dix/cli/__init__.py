@@ -14,7 +14,14 @@ COMMANDS = {
     "list": ("dix.cli.listing", "list models, methods, data sets, metrics, protocols, experiments"),
     "check": ("dix.cli.check", "does your own method, metric, data set or model hold its contract?"),
     "data": ("dix.cli.data", "check or prepare a data set: dix data check imagenet"),
-    "report": ("dix.cli.report", "write the tables and the page of a results folder"),
+    "train": ("dix.cli.train", "train a model on true or permuted labels: dix train experiment=train_digits"),
+    "sanity": ("dix.cli.sanity", "randomise weights or labels and compare the maps: dix sanity parameters"),
+    "report": ("dix.cli.report", "write the tables and the page of a results folder, or compare two"),
+    "estimate": ("dix.cli.estimate", "forwards, time, disk and memory of a run before it starts"),
+    "tables": ("dix.cli.tables", "run the thesis's tables and report them: dix tables table1 run.limit=500"),
+    "figures": ("dix.cli.figures", "draw the thesis's Figures 1-3: dix figures figure1"),
+    "explain": ("dix.cli.explain", "maps of your own pictures: dix explain cat.jpg --method gc,dix3"),
+    "verify": ("dix.cli.verify", "recompute a random sample of stored rows and compare"),
 }
 
 
