@@ -21,9 +21,8 @@ def capturing(network: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, T
     captured: dict[str, Tensor] = {}
 
     def hook(name: str, output: Tensor) -> Tensor:
-        # an operation of its own: in-place code behind the layer must not write into what was captured
-        captured[name] = output.clone() if output.requires_grad else output.detach().clone().requires_grad_()
-        return captured[name].view_as(captured[name])
+        captured[name] = output if output.requires_grad else output.detach().requires_grad_()
+        return captured[name].clone()  # in-place code behind the layer must not write into what was captured
 
     with ExitStack() as stack:
         for name in layers:

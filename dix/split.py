@@ -8,9 +8,10 @@ line of the network's own ``forward`` that lies behind the layer runs for real.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,7 @@ class _Recording:
     modules: list[nn.Module]
     outputs: list[Tensor]
     activation: Tensor
+    overwritten: bool
 
 
 class Split:
@@ -50,8 +52,12 @@ class Split:
         self.layer = layer
         self.module = module_named(network, layer)
         self.example = example[:1].detach()
-        with torch.no_grad():
-            recording = _record(network, self.module, layer, self.example)
+        self._copies = False  # True where in-place code before the layer writes into what modules returned
+        self._overwrites: tuple[bool, ...] = ()  # which replayed tensors in-place code behind the layer writes into
+        recording = self._record(self.example)
+        if recording.overwritten:
+            self._copies = True
+            recording = self._record(self.example)
         self.modules = recording.modules
         self.templates = [output[:1] for output in recording.outputs]
         self.needed = self._needed(recording)
@@ -66,8 +72,7 @@ class Split:
 
         The network runs up to the layer and no further. graph: keep what is needed to differentiate the context.
         """
-        with torch.set_grad_enabled(graph):
-            recording = _record(self.network, self.module, self.layer, images, stop=True)
+        recording = self._record(images, stop=True, graph=graph)
         return recording.activation, Context({i: recording.outputs[i] for i in self.needed})
 
     def logits(self, activation: Tensor, context: Context | None = None, rows: Tensor | None = None) -> Tensor:
@@ -80,6 +85,10 @@ class Split:
             raise ValueError(f"layer {self.layer!r} is bypassed by other paths: its tail needs the images' context")
         return self._run(activation, self._replays(len(activation), context, rows))
 
+    def _record(self, images: Tensor, stop: bool = False, graph: bool = False) -> _Recording:
+        with torch.set_grad_enabled(graph):
+            return _record(self.network, self.module, self.layer, images, stop, self._copies)
+
     def _replays(self, count: int, context: Context | None, rows: Tensor | None) -> list[Tensor]:
         kept = context.kept if context is not None else {}
         return [
@@ -90,19 +99,23 @@ class Split:
     def _run(self, activation: Tensor, replays: list[Tensor]) -> Tensor:
         dummy = self.example.to(activation).expand(len(activation), *self.example.shape[1:])
         queues: dict[nn.Module, deque[Tensor]] = {}
-        for module, output in zip(self.modules, replays, strict=True):
-            queues.setdefault(module, deque()).append(output)
-        queues.setdefault(self.module, deque()).append(activation)
+        values = [*replays, activation]
+        safe = [v.clone() if o else v for v, o in zip(values, self._overwrites or [False] * len(values), strict=True)]
+        for module, value in zip([*self.modules, self.module], safe, strict=True):
+            queues.setdefault(module, deque()).append(value)
         with replaying(queues):
             return self.network(dummy)
 
     def _needed(self, recording: _Recording) -> tuple[int, ...]:
         """The recorded outputs that the logits depend on, found by differentiating the tail."""
-        outputs = [output.detach().requires_grad_() for output in recording.outputs]
-        logits = self._run(recording.activation.detach(), outputs)
-        if not outputs or not logits.requires_grad:
+        leaves = [output.detach().requires_grad_() for output in recording.outputs]
+        shown = [leaf.clone() for leaf in [*leaves, recording.activation.detach().requires_grad_()]]
+        with torch.enable_grad():
+            logits = self._run(shown[-1], shown[:-1])
+        self._overwrites = tuple(tensor._version > 0 for tensor in shown)
+        if not leaves or not logits.requires_grad:
             return ()
-        grads = torch.autograd.grad(logits.sum(), outputs, allow_unused=True)
+        grads = torch.autograd.grad(logits.sum(), leaves, allow_unused=True)
         return tuple(i for i, grad in enumerate(grads) if grad is not None)
 
 
@@ -144,13 +157,24 @@ def _replayed_forward(module: nn.Module, queue: deque[Tensor]) -> Iterator[None]
             module.forward = shadowed
 
 
+class _Call(NamedTuple):
+    """A finished call: what the module returned, and how often that had been written into by then."""
+
+    module: nn.Module
+    output: object
+    version: int
+
+
 class _Reached(Exception):
     """The layer has returned: what comes after it need not run."""
 
 
-def _record(network: nn.Module, module: nn.Module, name: str, images: Tensor, stop: bool = False) -> _Recording:
-    """Run the network and note which outermost calls had finished when `module` returned; `stop`: end there."""
-    finished: list[tuple[nn.Module, object]] = []
+def _record(network: nn.Module, module: nn.Module, name: str, images: Tensor, stop: bool, copies: bool) -> _Recording:
+    """Run the network and note which outermost calls had finished when `module` returned.
+
+    stop: end there. copies: keep what modules return as it was then, whatever is written into it later.
+    """
+    finished: list[_Call] = []
     starts: list[int] = []
     result: list[_Recording] = []
 
@@ -160,7 +184,8 @@ def _record(network: nn.Module, module: nn.Module, name: str, images: Tensor, st
     def leave(caller: nn.Module, args: object, output: object) -> None:
         del finished[starts.pop() :]  # calls inside this one are part of it
         if caller is not module:
-            finished.append((caller, output))
+            kept = output.clone() if copies and isinstance(output, Tensor) else output
+            finished.append(_Call(caller, kept, getattr(output, "_version", 0)))
         elif result:
             raise ValueError(f"layer {name!r} runs more than once in a forward pass")
         else:
@@ -180,9 +205,9 @@ def _record(network: nn.Module, module: nn.Module, name: str, images: Tensor, st
     return result[0]
 
 
-def _finish(finished: list[tuple[nn.Module, object]], activation: object, name: str) -> _Recording:
-    outputs = [output for _, output in finished]
-    if not isinstance(activation, Tensor) or not all(isinstance(output, Tensor) for output in outputs):
+def _finish(finished: Sequence[_Call], activation: object, name: str) -> _Recording:
+    tensors = [call.output for call in finished if isinstance(call.output, Tensor)]
+    if not isinstance(activation, Tensor) or len(tensors) < len(finished):
         raise ValueError(f"layer {name!r} or a module before it does not return one tensor")
-    tensors: list[Tensor] = [output for output in outputs if isinstance(output, Tensor)]
-    return _Recording([m for m, _ in finished], tensors, activation)
+    overwritten = any(t._version > call.version for t, call in zip(tensors, finished, strict=True))
+    return _Recording([call.module for call in finished], tensors, activation, overwritten)
