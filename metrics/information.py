@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, get_args
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from metrics.api import Case, ImageBatch, Predict, Prediction, Scores, Trace, mean_summary
 from metrics.options import Aggregate, Revealed, Ties, choose, floats
+from metrics.pool import later
 from metrics.probes import ROWS
 from metrics.ranks import first, generator, ranking
 from metrics.scaling import excluded, reasons
@@ -53,7 +53,8 @@ class Reveal:
         start = batch.once((self.start, self.seed, "start"), lambda: start_pixels(batch, self.start, self.seed))
         known = self._revealed(case) | start[:, None]
         pending = [
-            _submit(batch.pool, image, level, self.codec) for image, level in zip(pixels(batch), known, strict=True)
+            later(batch.pool, reveal, image, level, self.codec)
+            for image, level in zip(pixels(batch), known, strict=True)
         ]
         ends = batch.once(self._key(), lambda: self._ends(batch, start, predict))
         said, sizes = _collect(batch, pending, len(self.thresholds), predict)
@@ -78,7 +79,9 @@ class Reveal:
         """What both ends of every curve are: bytes of the whole image; bytes and prediction of the blurred one."""
         images = pixels(batch)
         both = np.stack([start, np.ones_like(start)], axis=1)
-        pending = [_submit(batch.pool, image, level, self.codec) for image, level in zip(images, both, strict=True)]
+        pending = [
+            later(batch.pool, reveal, image, level, self.codec) for image, level in zip(images, both, strict=True)
+        ]
         done = [wait() for wait in pending]
         said = predict(_as_input(np.stack([d[0][0] for d in done]), batch), batch.targets)
         sizes = torch.from_numpy(np.stack([d[1] for d in done])).to(batch.images.device)
@@ -108,15 +111,6 @@ def start_pixels(batch: ImageBatch, share: float, seed: int) -> np.ndarray:
         drawn = torch.randperm(row.size, generator=generator(seed, image_id, "start pixels"))
         row[drawn[: first(row.size, share)].numpy()] = True
     return out.reshape(-1, height, width)
-
-
-def _submit(
-    pool: Executor | None, image: np.ndarray, known: np.ndarray, codec: Codec
-) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
-    """Start `reveal` in the pool, or postpone it where there is none; call the result to wait for it."""
-    if pool is None:
-        return lambda: reveal(image, known, codec)
-    return pool.submit(reveal, image, known, codec).result
 
 
 def _as_input(restored: np.ndarray, batch: ImageBatch) -> Tensor:
