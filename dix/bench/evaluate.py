@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +19,7 @@ from torch import Tensor
 from datasets.loader import Batch, Loader
 from dix.bench.gallery import Gallery
 from dix.bench.job import Job
+from dix.bench.ledger import Ledger
 from dix.bench.store import Cell, ResultStore, Row
 from dix.classifier import Classifier
 from dix.explainer import Explainer
@@ -37,6 +41,7 @@ class Outcome:
     seconds: by phase, method and probe. skipped: methods that cannot explain the model, with the reason.
     failed: methods that raised, with the message. unread: images that could not be read, with the reason.
     right: by labelled image, whether the clean prediction is its label.
+    first_forward: when the model had seen its first batch, by `time.perf_counter`; None where it saw none.
     """
 
     images: int = 0
@@ -47,6 +52,7 @@ class Outcome:
     failed: dict[str, str] = field(default_factory=dict)
     unread: dict[str, str] = field(default_factory=dict)
     right: dict[str, bool] = field(default_factory=dict)
+    first_forward: float | None = None
 
     @contextmanager
     def timing(self, what: str) -> Iterator[None]:
@@ -78,31 +84,45 @@ class _Evaluation:
         self.failed_images: dict[str, list[str]] = {}
         self.pending: list[Row] = []
         self.flushed = time.monotonic()
+        self.longest = job.run.flush_seconds
 
     def run(self, progress: Progress) -> Outcome:
         self.store.open(self.cells.values())
         self._record_skips()
         grid = self.job.batches()
-        todo = self._open_batches(grid)
-        loader = self._loader([indices for indices, _ in todo])
-        progress(len(grid) - len(todo), len(grid))
-        try:
+        ledger = Ledger(self.store, self.job, self.cells.values(), len(grid))
+        methods = self._methods_to_run(ledger)
+        with ledger, _on_termination(self._flush_soon):
+            todo = self._open_batches(grid, methods)
+            show = _both(progress, lambda done, total: ledger.advance(done, self.outcome.images))
+            show(len(grid) - len(todo), len(grid))
             with self._pool() as pool:
-                for done, ((indices, wanted), batch) in enumerate(
-                    zip(todo, loader, strict=True), len(grid) - len(todo) + 1
-                ):
-                    self._batch(indices, batch, wanted, pool)
-                    progress(done, len(grid))
-        finally:
-            self._flush()
-        for name in {name for _, wanted in todo for name in wanted} - set(self.outcome.failed):
-            self.store.forget("failures", self._failure_name(name))
+                try:
+                    self._batches(todo, pool, lambda done: show(len(grid) - len(todo) + done, len(grid)))
+                finally:
+                    self._flush()
+            self.store.compact(self.job.group)
+            for name in set(methods) - set(self.outcome.failed):
+                self.store.forget("failures", self._failure_name(name))
         return self.outcome
 
-    def _open_batches(self, grid: Sequence[Sequence[int]]) -> list[tuple[Sequence[int], dict[str, list[str]]]]:
+    def _batches(
+        self,
+        todo: Sequence[tuple[Sequence[int], dict[str, list[str]]]],
+        pool: ProcessPoolExecutor | None,
+        show: Callable[[int], None],
+    ) -> None:
+        loader = self._loader([indices for indices, _ in todo])
+        for done, ((indices, wanted), batch) in enumerate(zip(todo, loader, strict=True), 1):
+            self._batch(indices, batch, wanted, pool)
+            show(done)
+
+    def _open_batches(
+        self, grid: Sequence[Sequence[int]], methods: Sequence[str]
+    ) -> list[tuple[Sequence[int], dict[str, list[str]]]]:
         """Batches with the metrics to compute for each method; complete ones are left out."""
-        stored = self.store.done(self.job.group)
-        methods = self._methods_to_run()
+        mine = {self.job.dataset.ids[i] for indices in grid for i in indices}
+        stored = self.store.done(self.job.group, {cell.digest for cell in self.cells.values()}, mine)
         todo = []
         for indices in grid:
             ids = {self.job.dataset.ids[i] for i in indices}
@@ -121,9 +141,10 @@ class _Evaluation:
         run = self.job.run
         return Loader(self.job.dataset, self.job.preprocess, batches, run.workers, run.on_error)  # type: ignore[arg-type]
 
-    def _methods_to_run(self) -> list[str]:
+    def _methods_to_run(self, ledger: Ledger) -> list[str]:
+        """All that can explain the model; of those, where only what failed is asked for, what failed."""
         able = [name for name in self.job.methods if name not in self.outcome.skipped]
-        if self.job.run.only == "all":
+        if self.job.run.only == "all" or ledger.unfinished:
             return able
         failed = {record["method"] for record in self.store.read_json("failures") if record["job"] == self.job.name}
         return [name for name in able if name in failed]
@@ -144,6 +165,7 @@ class _Evaluation:
             return
         with self.outcome.timing("clean"):
             passes, images = self._prepare(batch, pool)
+        self.outcome.first_forward = self.outcome.first_forward or time.perf_counter()
         for name, metrics in wanted.items():
             try:
                 self._explain_and_score(indices, name, metrics, passes, images)
@@ -152,7 +174,7 @@ class _Evaluation:
                     raise  # a launcher's signal, not the method's fault
                 self._record_failure(name, batch, error)
         self.outcome.images += len(batch.ids)
-        if time.monotonic() - self.flushed > self.job.run.flush_seconds:
+        if time.monotonic() - self.flushed > self.longest:
             self._flush()
 
     def _prepare(self, batch: Batch, pool: ProcessPoolExecutor | None) -> tuple[Passes, ImageBatch]:
@@ -231,6 +253,11 @@ class _Evaluation:
         self.pending = []
         self.flushed = time.monotonic()
 
+    def _flush_soon(self) -> None:
+        """Store what there is, now and after every further batch: the end is near."""
+        self.longest = 0.0
+        self._flush()
+
     def _record_skips(self) -> None:
         for name, reason in self.outcome.skipped.items():
             record = {
@@ -259,6 +286,39 @@ class _Evaluation:
 
     def _failure_name(self, name: str) -> str:
         return f"{self.job.name}--{name}"
+
+
+@contextmanager
+def _on_termination(act: Callable[[], None]) -> Iterator[None]:
+    """On SIGTERM act first, then do what would have been done; that is to leave by SystemExit, where nothing was set.
+
+    SLURM sends it before it kills. A launcher's other signals raise an exception, which stores rows on its way.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
+
+    def handle(number: int, frame: Any) -> None:
+        act()
+        if callable(before):
+            before(number, frame)
+        elif before == signal.SIG_DFL:
+            raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _both(*callbacks: Progress) -> Progress:
+    def call(done: int, total: int) -> None:
+        for callback in callbacks:
+            callback(done, total)
+
+    return call
 
 
 def explain(method: Explainer, passes: Passes, map_resize: str = "bilinear") -> Tensor:

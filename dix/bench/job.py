@@ -24,6 +24,7 @@ class Job:
     """Everything that a run needs, as objects.
 
     methods, metrics: by the name that rows store. preprocess: how the data set's images reach the model.
+    key: names the job's own record in the store; by default its name and a hash of its cells.
     """
 
     classifier: Classifier
@@ -33,6 +34,7 @@ class Job:
     metrics: Mapping[str, Metric]
     protocol: Protocol
     run: Run
+    key: str = ""
 
     def __post_init__(self) -> None:
         """Raise ValueError where a setting is outside its range."""
@@ -60,6 +62,12 @@ class Job:
         """Model, data set and protocol: rows of the same images."""
         return "--".join((self.classifier.name, self.dataset.name, self.protocol.name))
 
+    @property
+    def count(self) -> int:
+        """Images of the job and of all its other shards."""
+        count = len(self.dataset.ids)
+        return count if self.run.limit is None else min(self.run.limit, count)
+
     def unsupported(self) -> dict[str, str]:
         """Methods that cannot explain this model, with the reason."""
         reasons = {name: method.unsupported(self.classifier) for name, method in self.methods.items()}
@@ -82,8 +90,7 @@ class Job:
         The grid depends on the data set, the limit and the batch size alone, never on what is stored, so that a
         resumed or sharded run sees the batches of an uninterrupted one and gives the same bits.
         """
-        count = len(self.dataset.ids)
-        indices = range(count if self.run.limit is None else min(self.run.limit, count))
+        indices = range(self.count)
         grid = [indices[start : start + self.run.batch_size] for start in range(0, len(indices), self.run.batch_size)]
         part, parts = self.run.shard
         return list(grid[part::parts])

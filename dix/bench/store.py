@@ -3,24 +3,30 @@
 A results folder holds
     cells/NAMES.json        what a cell (model, data set, method, metric, protocol) means: its whole identity
     rows/NAMES/part-*.parquet   rows of one model, data set and protocol, a file per append
-    skips/, failures/, provenance/   a JSON file each
+    jobs/, skips/, failures/, provenance/   a JSON file each
     damaged/                files that could not be read, set aside
-Files appear complete or not at all, so a killed run leaves nothing half-written and concurrent runs cannot collide.
+Files appear complete or not at all, so a killed run leaves nothing half-written and concurrent runs cannot collide:
+nobody waits for anybody, and a row that two processes stored counts once. A process replaces only files of its own.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dix.bench.errors import StaleResults, differing
@@ -37,6 +43,14 @@ SCHEMA = pa.schema(
     ]
 )
 NAMES = ("model", "dataset", "method", "metric", "protocol")
+#: Columns with few distinct texts: kept as numbers into a list of them.
+TEXTS = ("cell", "image", "reason", "note")
+#: A process puts so many of its own small parts together into one.
+SMALL_PARTS = 64
+#: Parts read at a time: a network folder answers slowly, but to many at once.
+READERS = 4
+#: Seconds after which a half-written file belongs to nobody any more.
+ABANDONED = 3600.0
 
 
 @dataclass(frozen=True)
@@ -91,9 +105,12 @@ class ResultStore:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder) / "store"
+        self._own: dict[str, list[Path]] = {}
+        self._unreadable: set[str] = set()
 
     def open(self, cells: Iterable[Cell]) -> None:
         """Announce cells before their rows are written."""
+        self.sweep_up()
         for cell in cells:
             stored = self._identity(cell)
             if stored is None:
@@ -103,14 +120,17 @@ class ResultStore:
                 }
                 self.write_json("cells", cell.key, record)
                 stored = self._identity(cell)
-            lines = differing(stored, json.loads(json.dumps(cell.identity)))
+            lines = self.conflicts(cell.key, stored, json.loads(json.dumps(cell.identity)))
             if lines:
                 raise StaleResults(
-                    f"{self.folder.parent} holds {cell.key} under another identity:\n  "
-                    + "\n  ".join(lines[:12])
-                    + "\n"
+                    "\n  ".join(lines) + "\n"
                     "nothing stored was touched; use another folder (run.name=NAME or run.results=PATH), or remove it"
                 )
+
+    def conflicts(self, key: str, stored: Any, wanted: Any) -> list[str]:
+        """How a cell's stored identity differs from another: a heading and some lines, or nothing."""
+        lines = differing(stored, wanted)
+        return [f"{self.folder.parent} holds {key} under another identity:", *lines[:12]] if lines else []
 
     def append(self, group: str, rows: Sequence[Row]) -> None:
         """Add rows of one group, all or none of them."""
@@ -118,18 +138,46 @@ class ResultStore:
             return
         columns = {name: [getattr(row, name) for row in rows] for name in SCHEMA.names}
         columns["parts"], columns["curve"] = ([list(v) for v in columns[name]] for name in ("parts", "curve"))
-        table = pa.table(columns, schema=SCHEMA)
-        folder = self._make("rows", group)
-        with _atomic(folder / f"part-{uuid.uuid4().hex}.parquet") as part:
-            pq.write_table(table, part, compression="zstd")
+        self.append_table(group, pa.table(columns, schema=SCHEMA))
+        if len(self._own[group]) >= SMALL_PARTS:
+            self.compact(group)
 
-    def done(self, group: str) -> dict[str, set[str]]:
-        """Image ids that are stored, by cell digest."""
-        table = self._read(group, ["cell", "image"])
-        done: dict[str, set[str]] = {}
-        for cell, images in table.groupby("cell")["image"]:
-            done[str(cell)] = set(images)
-        return done
+    def append_table(self, group: str, table: pa.Table) -> None:
+        """Add rows of one group that are a table already, all or none of them."""
+        part = self._make("rows", group) / f"part-{uuid.uuid4().hex}.parquet"
+        with _atomic(part) as temporary:
+            pq.write_table(table.cast(SCHEMA), temporary, compression="zstd", write_page_checksum=True)
+        self._own.setdefault(group, []).append(part)
+
+    def compact(self, group: str) -> None:
+        """Put the small parts that this process wrote together into one; other processes' files are left alone.
+
+        The new part is in place before the old ones go: in between, rows are there twice and count once.
+        """
+        parts = self._own.pop(group, [])
+        if len(parts) < 2:
+            self._own[group] = parts
+            return
+        tables = [self._part(path, SCHEMA.names) for path in parts]
+        if any(table is None for table in tables):
+            return
+        self.append_table(group, pa.concat_tables(tables))
+        self._own.pop(group)
+        for path in parts:
+            path.unlink(missing_ok=True)
+
+    def done(
+        self, group: str, cells: Collection[str] | None = None, images: Collection[str] | None = None
+    ) -> dict[str, set[str]]:
+        """Image ids that are stored, by cell digest; only some cells and images, where they are given."""
+        table = _among(self._read(group, ("cell", "image")), cell=cells, image=images)
+        cell, image = (table[name].combine_chunks() for name in ("cell", "image"))
+        names = np.array(image.dictionary.to_pylist(), dtype=object)
+        codes, order = image.indices.to_numpy(), np.argsort(cell.indices.to_numpy(), kind="stable")
+        counts = np.bincount(cell.indices.to_numpy(), minlength=len(cell.dictionary))
+        found = np.split(names[codes[order]], np.cumsum(counts)[:-1]) if len(names) else []
+        pairs = zip(cell.dictionary.to_pylist(), found, strict=False)
+        return {digest: set(own.tolist()) for digest, own in pairs if len(own)}
 
     def groups(self) -> list[str]:
         """Names of the groups that have rows."""
@@ -139,10 +187,24 @@ class ResultStore:
         """Every announced cell: names, digest and identity."""
         return self.read_json("cells")
 
-    def rows(self) -> pd.DataFrame:
-        """Each (cell, image) once, with the cell's names as columns; sorted, so equal stores give equal frames."""
-        frames = [self._read(group, SCHEMA.names) for group in self.groups()]
-        rows = pd.concat(frames) if frames else pd.DataFrame(columns=SCHEMA.names)
+    def table(
+        self, group: str, cells: Collection[str] | None = None, images: Collection[str] | None = None
+    ) -> pa.Table:
+        """Each announced (cell, image) of a group once, sorted by both, texts as dictionaries.
+
+        Of two rows that differ, the one with the lower value counts, so that equal stores give equal tables.
+        """
+        announced = {str(record["cell"]) for record in self.cells()}
+        wanted = announced if cells is None else announced & set(cells)
+        return _unique(_among(self._read(group, SCHEMA.names), cell=wanted, image=images))
+
+    def rows(self, images: Collection[str] | None = None) -> pd.DataFrame:
+        """Each (cell, image) once, with the cell's names as columns; sorted, so equal stores give equal frames.
+
+        images: only these. A frame of all rows of a large store takes some kB a row; `table` takes a tenth of it.
+        """
+        tables = [_plain(self.table(group, images=images)) for group in self.groups()]
+        rows = pa.concat_tables(tables or [SCHEMA.empty_table()]).to_pandas()
         names = pd.DataFrame([{k: c[k] for k in ("cell", *NAMES)} for c in self.cells()], columns=["cell", *NAMES])
         rows = rows.merge(names, on="cell", how="inner").sort_values(["cell", "image"], kind="stable")
         return rows.drop_duplicates(["cell", "image"]).reset_index(drop=True)
@@ -157,43 +219,110 @@ class ResultStore:
         found = (self._load(path) for path in sorted((self.folder / kind).glob("*.json")))
         return [record for record in found if record is not None]
 
+    def json(self, kind: str, name: str) -> dict[str, Any] | None:
+        """One JSON file, or None where there is none."""
+        return self._load(self.folder / kind / f"{name}.json")
+
     def forget(self, kind: str, name: str) -> None:
         """Remove a JSON file, if it is there."""
         (self.folder / kind / f"{name}.json").unlink(missing_ok=True)
 
+    def touch(self, kind: str, name: str) -> None:
+        """Say that the file's owner is alive: sets its time by the folder's own clock. Never fails."""
+        with contextlib.suppress(OSError):
+            os.utime(self.folder / kind / f"{name}.json")
+
+    def age(self, kind: str, name: str) -> float:
+        """Seconds since a JSON file was written or touched, by the folder's own clock where it can be asked."""
+        return max(0.0, self.clock() - (self.folder / kind / f"{name}.json").stat().st_mtime)
+
+    def clock(self) -> float:
+        """The time of the machine that keeps the folder, which all times of its files are by."""
+        probe = self.folder / f".clock-{uuid.uuid4().hex}.tmp"
+        try:
+            probe.touch()
+            return probe.stat().st_mtime
+        except OSError:
+            return time.time()
+        finally:
+            with contextlib.suppress(OSError):
+                probe.unlink(missing_ok=True)
+
+    def sweep_up(self) -> None:
+        """Remove half-written files that killed processes left behind long ago."""
+        halves = [*self.folder.glob("*/.*.tmp"), *self.folder.glob("rows/*/.*.tmp")]
+        now = self.clock() if halves else 0.0
+        for path in halves:
+            with contextlib.suppress(OSError):
+                if now - path.stat().st_mtime > ABANDONED:
+                    path.unlink()
+
     def damaged(self) -> list[str]:
-        """Names of the files that were set aside."""
-        return sorted(path.name for path in (self.folder / "damaged").glob("*"))
+        """Names of the files that were set aside, and of those that could not even be moved."""
+        return sorted({path.name for path in (self.folder / "damaged").glob("*")} | self._unreadable)
 
     def _identity(self, cell: Cell) -> Any:
-        path = self.folder / "cells" / f"{cell.key}.json"
-        record = self._load(path) if path.is_file() else None
+        record = self.json("cells", cell.key)
         return None if record is None else record["identity"]
 
     def _load(self, path: Path) -> dict[str, Any] | None:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except ValueError:
             self._set_aside(path)
             return None
         return record if isinstance(record, dict) else None
 
-    def _read(self, group: str, columns: Sequence[str]) -> pd.DataFrame:
-        tables = [t for t in self._parts(group, columns) if t is not None]
+    def _read(self, group: str, columns: Sequence[str]) -> pa.Table:
+        """All rows of a group, texts as dictionaries that all parts share."""
+        tables = self._parts(group, columns)
         schema = pa.schema([SCHEMA.field(name) for name in columns])
-        return pa.concat_tables(tables or [schema.empty_table()]).to_pandas()
+        table = pa.concat_tables(tables) if tables else _encoded(schema.empty_table())
+        return table.unify_dictionaries().combine_chunks()
 
-    def _parts(self, group: str, columns: Sequence[str]) -> Iterator[pa.Table | None]:
-        for path in sorted((self.folder / "rows" / group).glob("part-*.parquet")):
-            try:
-                yield pq.read_table(path, columns=list(columns))
-            except (pa.ArrowInvalid, OSError):
-                self._set_aside(path)
+    def _parts(self, group: str, columns: Sequence[str]) -> list[pa.Table]:
+        """Every part of a group; listed again where one went away because its owner put its parts together."""
+        read: dict[Path, pa.Table | None] = {}
+        with ThreadPoolExecutor(READERS) as pool:
+            while True:
+                listed = set((self.folder / "rows" / group).glob("part-*.parquet")) - set(read)
+                new = sorted(path for path in listed if path.name not in self._unreadable)
+                tables = list(pool.map(lambda path: self._part(path, columns), new))
+                read |= {path: table for path, table in zip(new, tables, strict=True) if table is not None}
+                if all(table is not None for table in tables):
+                    return [table for table in read.values() if table is not None]
+
+    def _part(self, path: Path, columns: Sequence[str]) -> pa.Table | None:
+        """One part, or None where it is gone or damaged. Raises StaleResults where its columns are others."""
+        try:
+            with pq.ParquetFile(path, read_dictionary=list(TEXTS), page_checksum_verification=True) as part:
+                names = part.schema_arrow.names
+                if names == SCHEMA.names:
+                    return part.read(columns=list(columns), use_threads=False)
+        except FileNotFoundError:
+            return None
+        except (pa.ArrowInvalid, OSError) as error:
+            if getattr(error, "errno", None):
+                raise
+            self._set_aside(path)
+            return None
+        raise StaleResults(
+            f"{path} was written by another version of this program: expected the columns "
+            f"{', '.join(SCHEMA.names)}, got {', '.join(names)}; nothing stored was touched"
+        )
 
     def _set_aside(self, path: Path) -> None:
-        os.replace(path, self._make("damaged") / path.name)
+        """Move a damaged file out of the way; where that is not allowed, only remember it."""
+        try:
+            folder = self._make("damaged")
+            target = folder / path.name
+            os.replace(path, folder / f"{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}" if target.exists() else target)
+        except FileNotFoundError:
+            return  # somebody else did
+        except (OSError, ValueError):
+            self._unreadable.add(path.name)
 
     def _make(self, *names: str) -> Path:
         folder = self.folder.joinpath(*names)
@@ -204,6 +333,50 @@ class ResultStore:
                 f"run.results: cannot write to {folder} ({error.strerror}); name another folder"
             ) from error
         return folder
+
+
+def _encoded(table: pa.Table) -> pa.Table:
+    """The table with its texts as dictionaries, as parts are read."""
+    for i, name in enumerate(table.column_names):
+        if name in TEXTS:
+            table = table.set_column(i, name, pc.dictionary_encode(table[name]))
+    return table
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """The table with its texts as texts."""
+    return table.cast(SCHEMA)
+
+
+def _among(table: pa.Table, **wanted: Collection[str] | None) -> pa.Table:
+    """The rows whose text is among the wanted ones, for each column that is given."""
+    for name, texts in wanted.items():
+        if texts is not None:
+            column = table[name].combine_chunks()
+            chosen = set(texts)
+            keep = np.array([text in chosen for text in column.dictionary.to_pylist()], dtype=bool)
+            if not keep.all():
+                table = table.filter(pa.array(keep[column.indices.to_numpy()] if len(keep) else [], pa.bool_()))
+    return table
+
+
+def _unique(table: pa.Table) -> pa.Table:
+    """One row for each (cell, image), sorted by both."""
+    cell, image = (_ranks(table[name].combine_chunks()) for name in ("cell", "image"))
+    key = cell * (1 + image.max(initial=0)) + image
+    order = np.argsort(key, kind="stable")
+    if len(key) and not np.diff(key[order]).all():
+        order = np.lexsort((table["value"].to_numpy(), key))
+        order = order[np.append(True, np.diff(key[order]) != 0)]
+    return table.take(order)
+
+
+def _ranks(column: pa.DictionaryArray) -> np.ndarray:
+    """Each text's place among the sorted texts: [n] int64."""
+    texts = np.array(column.dictionary.to_pylist(), dtype=object)
+    places = np.empty(len(texts), dtype=np.int64)
+    places[np.argsort(texts)] = np.arange(len(texts))
+    return places[column.indices.to_numpy()] if len(texts) else np.zeros(0, dtype=np.int64)
 
 
 class _atomic:
@@ -218,13 +391,26 @@ class _atomic:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if kind is not None:
-            self.temporary.unlink(missing_ok=True)
-            if isinstance(error, OSError):
-                raise ValueError(f"run.results: cannot write {self.path} ({error.strerror})") from error
+            self._give_up(error)
             return
-        descriptor = os.open(self.temporary, os.O_RDONLY)
         try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.replace(self.temporary, self.path)
+            _to_disk(self.temporary)
+            os.replace(self.temporary, self.path)
+            _to_disk(self.path.parent)
+        except OSError as failed:
+            self._give_up(failed)
+
+    def _give_up(self, error: BaseException | None) -> None:
+        with contextlib.suppress(OSError):
+            self.temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise ValueError(f"run.results: cannot write {self.path} ({error.strerror or error})") from error
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,89 @@
+"""A job's own record in the store: what it is to compute, how far it is, and whether its process still lives.
+
+The record claims nothing. Two processes on one shard both compute, and their rows count once; nobody waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any
+
+from dix.bench.job import Job
+from dix.bench.store import Cell, ResultStore
+
+#: Seconds between two signs of life, and after which a job without one is dead.
+PULSE = 15.0
+DEAD = 90.0
+
+RUNNING, FINISHED, STOPPED = "running", "finished", "stopped"
+
+
+class Ledger:
+    """The record `jobs/KEY.json` of a running job, kept up to date while the block lasts."""
+
+    def __init__(self, store: ResultStore, job: Job, cells: Iterable[Cell], batches: int) -> None:
+        digests = sorted(cell.digest for cell in cells)
+        self.store = store
+        self.key = job.key or f"{job.name}--{hashlib.sha256(''.join(digests).encode()).hexdigest()[:6]}"
+        self.before = store.json("jobs", self.key) or {}
+        self.start = time.monotonic()
+        self.written = 0.0
+        self.interval = job.run.flush_seconds
+        self.over = threading.Event()
+        self.record: dict[str, Any] = {
+            "job": job.name,
+            "model": job.classifier.name,
+            "dataset": job.dataset.name,
+            "protocol": job.protocol.name,
+            "shard": list(job.run.shard),
+            "count": job.count,
+            "cells": digests,
+            "batches": batches,
+            "attempts": self.before.get("attempts", 0) + 1 if self.unfinished else 1,
+        }
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the job was begun before and did not come to its end."""
+        return bool(self.before) and self.before["state"] != FINISHED
+
+    def __enter__(self) -> Ledger:
+        self._write(state=RUNNING, done=0, images=0)
+        self.pulse = threading.Thread(target=self._beat, name="pulse", daemon=True)
+        self.pulse.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.over.set()
+        if error is None:
+            self._write(state=FINISHED)
+            return
+        with contextlib.suppress(ValueError):
+            self._write(state=STOPPED, message=f"{type(error).__name__}: {error}")
+
+    def advance(self, done: int, images: int) -> None:
+        """Note how many of its batches are complete, and how many images this run explained."""
+        self.record |= {"done": done, "images": images}
+        if time.monotonic() - self.written >= self.interval:
+            self._write()
+
+    def _write(self, **changes: Any) -> None:
+        self.record |= {**changes, "seconds": round(time.monotonic() - self.start, 1)}
+        self.written = time.monotonic()
+        self.store.write_json("jobs", self.key, self.record)
+
+    def _beat(self) -> None:
+        while not self.over.wait(PULSE):
+            self.store.touch("jobs", self.key)
+
+
+def lives(store: ResultStore, key: str, record: Mapping[str, Any]) -> bool:
+    """Whether a job is running and gave a sign of life lately, by the clock of the folder."""
+    return record["state"] == RUNNING and store.age("jobs", key) < DEAD
