@@ -36,6 +36,7 @@ demo: $(STAMP) ## Explain the embedded photos with two real networks: table, pic
 	$(DIX) run experiment=demo
 	$(DIX) run experiment=demo_vit
 	$(DIX) run experiment=demo_gallery
+	$(DIX) run experiment=demo_gallery_vit
 	$(DIX) report demo
 
 .PHONY: test
