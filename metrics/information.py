@@ -20,6 +20,8 @@ from metrics.scattered import Codec, reveal
 
 #: Points of a resampled curve: 0, 0.001, ..., 1.
 GRID = np.append(np.linspace(0.0, 1.0, 1000, endpoint=False), 1.0)
+#: Ranks searched on each side of a resampled median, in units of sqrt(n): it lies within about four of them.
+REACH = 4.5
 
 
 @dataclass(frozen=True)
@@ -233,18 +235,43 @@ def _on_grid(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def weighted_median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """The median of n rows, each taken as often as its weight says: [R, C], NaN where nothing counts.
 
-    values: [n, C]. weights: [R, n] whole numbers.
+    values: [n, C]. weights: [R, n] whole numbers. Only ranks near the middle are searched, and all of them where
+    that does not reach; the result is exact either way.
     """
-    total = weights.sum(axis=1, keepdims=True)
-    out = np.full((len(weights), values.shape[1]), np.nan)
-    some = total[:, 0] > 0
-    if not some.any():
-        return out
-    for column, order in enumerate(np.argsort(values, axis=0, kind="stable").T):
-        reached = np.cumsum(weights[some][:, order], axis=1)
-        places = [(reached <= k).sum(axis=1) for k in ((total[some] - 1) // 2, total[some] // 2)]
-        out[some, column] = values[order, column][np.stack(places)].mean(axis=0)
+    n, columns = values.shape
+    counts = np.ascontiguousarray(weights.T, dtype=np.float32)  # [n, R]: whole numbers, exact up to 2^24
+    total = counts.sum(axis=0, dtype=np.float64)
+    middle = np.stack([(total - 1) // 2, total // 2]).astype(np.float32)  # [2, R] places of the middle elements
+    reach = int(REACH * np.sqrt(n)) + 1
+    start, stop = max(0, n // 2 - reach), min(n, n // 2 + reach)
+    out = np.empty((len(weights), columns))
+    for begin in range(0, columns, 64):
+        block = np.ascontiguousarray(values[:, begin : begin + 64].T)  # [c, n]
+        order = np.argsort(block, axis=1, kind="stable")
+        below = np.zeros(block.shape, dtype=np.float32)
+        np.put_along_axis(below, order[:, :start], 1.0, axis=1)
+        for k, base in enumerate(below @ counts):
+            places = _places(counts, order[k], start, stop, base, middle)
+            out[:, begin + k] = block[k][order[k][places]].mean(axis=0)
+    out[total == 0] = np.nan
     return out
+
+
+def _places(
+    counts: np.ndarray, order: np.ndarray, start: int, stop: int, base: np.ndarray, middle: np.ndarray
+) -> np.ndarray:
+    """The ranks [2, R] of the middle elements, searched between start and stop, or everywhere if they are not there."""
+    if start > 0 and not (base <= middle[0]).all():
+        return _places(counts, order, 0, len(order), np.zeros_like(base), middle)
+    reached = base.copy()
+    low, high = np.full((2, len(base)), start, dtype=np.int32)
+    for row in order[start:stop]:
+        reached += counts[row]
+        low += reached <= middle[0]
+        high += reached <= middle[1]
+    if stop < len(order) and not (reached > middle[1]).all():
+        return _places(counts, order, 0, len(order), np.zeros_like(base), middle)
+    return np.minimum(np.stack([low, high]), len(order) - 1)
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,9 @@ class Job:
 
 
 def describe(thing: object) -> Any:
-    """A hyper-parameter object as plain values: its class and its fields, without those that only print.
+    """A hyper-parameter object as plain values: its class and its fields, without those that change no stored row.
+
+    Those are what is printed, and fields with the metadata `summary_only`: ways to reduce the rows that are stored.
 
     Raises ValueError where an object is not a dataclass, since its parameters could not be told apart.
     """
@@ -132,7 +134,7 @@ def describe(thing: object) -> Any:
 
 def _described_fields(thing: Any) -> Iterator[tuple[str, Any]]:
     for field in dataclasses.fields(thing):
-        if field.name not in _PRINTED:
+        if field.name not in _PRINTED and not field.metadata.get("summary_only"):
             yield field.name, describe(getattr(thing, field.name))
 
 
