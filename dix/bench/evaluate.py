@@ -80,6 +80,8 @@ class _Evaluation:
         self.store = store
         self.outcome = Outcome(skipped=job.unsupported())
         self.cells = job.cells()
+        self.ledger = Ledger(store, job, self.cells.values())
+        self.right = dict((store.json("clean", self.ledger.key) or {"right": {}})["right"])
         self.gallery = Gallery(store.folder.parent, job)
         self.failed_images: dict[str, list[str]] = {}
         self.pending: list[Row] = []
@@ -90,9 +92,8 @@ class _Evaluation:
         self.store.open(self.cells.values())
         self._record_skips()
         grid = self.job.batches()
-        ledger = Ledger(self.store, self.job, self.cells.values(), len(grid))
-        methods = self._methods_to_run(ledger)
-        with ledger, _on_termination(self._flush_soon):
+        methods = self._methods_to_run()
+        with self.ledger as ledger, _on_termination(self._flush_soon):
             todo = self._open_batches(grid, methods)
             show = _both(progress, lambda done, total: ledger.advance(done, self.outcome.images))
             show(len(grid) - len(todo), len(grid))
@@ -141,10 +142,10 @@ class _Evaluation:
         run = self.job.run
         return Loader(self.job.dataset, self.job.preprocess, batches, run.workers, run.on_error)  # type: ignore[arg-type]
 
-    def _methods_to_run(self, ledger: Ledger) -> list[str]:
+    def _methods_to_run(self) -> list[str]:
         """All that can explain the model; of those, where only what failed is asked for, what failed."""
         able = [name for name in self.job.methods if name not in self.outcome.skipped]
-        if self.job.run.only == "all" or ledger.unfinished:
+        if self.job.run.only == "all" or self.ledger.unfinished:
             return able
         failed = {record["method"] for record in self.store.read_json("failures") if record["job"] == self.job.name}
         return [name for name in able if name in failed]
@@ -248,6 +249,7 @@ class _Evaluation:
             self.pending.append(row)
 
     def _flush(self) -> None:
+        self._record_clean()
         self.store.append(self.job.group, self.pending)
         self.outcome.rows += len(self.pending)
         self.pending = []
@@ -257,6 +259,14 @@ class _Evaluation:
         """Store what there is, now and after every further batch: the end is near."""
         self.longest = 0.0
         self._flush()
+
+    def _record_clean(self) -> None:
+        """Which labelled images the model gets right unaltered, with those of the job's earlier runs."""
+        known = self.right | self.outcome.right
+        if len(known) > len(self.right):
+            names = {"job": self.job.name, "model": self.job.classifier.name, "dataset": self.job.dataset.name}
+            self.store.write_json("clean", self.ledger.key, {**names, "right": known})
+            self.right = known
 
     def _record_skips(self) -> None:
         for name, reason in self.outcome.skipped.items():

@@ -26,7 +26,7 @@ RUNNING, FINISHED, STOPPED = "running", "finished", "stopped"
 class Ledger:
     """The record `jobs/KEY.json` of a running job, kept up to date while the block lasts."""
 
-    def __init__(self, store: ResultStore, job: Job, cells: Iterable[Cell], batches: int) -> None:
+    def __init__(self, store: ResultStore, job: Job, cells: Iterable[Cell]) -> None:
         digests = sorted(cell.digest for cell in cells)
         self.store = store
         self.key = job.key or f"{job.name}--{hashlib.sha256(''.join(digests).encode()).hexdigest()[:6]}"
@@ -36,6 +36,7 @@ class Ledger:
         self.interval = job.run.flush_seconds
         self.over = threading.Event()
         self.record: dict[str, Any] = {
+            "key": self.key,
             "job": job.name,
             "model": job.classifier.name,
             "dataset": job.dataset.name,
@@ -43,7 +44,7 @@ class Ledger:
             "shard": list(job.run.shard),
             "count": job.count,
             "cells": digests,
-            "batches": batches,
+            "batches": len(job.batches()),
             "attempts": self.before.get("attempts", 0) + 1 if self.unfinished else 1,
         }
 
@@ -87,3 +88,13 @@ class Ledger:
 def lives(store: ResultStore, key: str, record: Mapping[str, Any]) -> bool:
     """Whether a job is running and gave a sign of life lately, by the clock of the folder."""
     return record["state"] == RUNNING and store.age("jobs", key) < DEAD
+
+
+def jobs(store: ResultStore) -> dict[str, dict[str, Any]]:
+    """Every job's record, by its key."""
+    return {str(record["key"]): record for record in store.read_json("jobs")}
+
+
+def unfinished(store: ResultStore) -> dict[str, dict[str, Any]]:
+    """The records of jobs that were begun and have not come to their end, by key."""
+    return {key: record for key, record in jobs(store).items() if record["state"] != FINISHED}

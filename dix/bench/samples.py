@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from dix.bench.statistics import Column, Floats
+from dix.bench.store import ResultStore
 
+_CELL = ("protocol", "dataset", "model", "method", "metric")
 COLUMNS = ("model", "dataset", "method", "metric", "protocol", "image", "value", "parts", "curve", "reason")
+
+#: An array for each image, or one matrix where they are all of a length.
+Lists = Sequence[Floats] | Floats
 
 
 class Summarised(Protocol):
@@ -63,14 +70,14 @@ class Key(NamedTuple):
 class Sample:
     """One cell's stored rows in the order of their image ids.
 
-    images: [n] ids. value: [n], NaN where the image is excluded. parts: n arrays [P]. curve: n arrays [C].
+    images: [n] ids. value: [n], NaN where the image is excluded. parts: n arrays [P], or [n, P]. curve: likewise.
     reasons: n strings, "" where the image counts. remarks: n strings, "" where there is nothing to say.
     """
 
     images: tuple[str, ...]
     value: Floats
-    parts: Sequence[Floats]
-    curve: Sequence[Floats]
+    parts: Lists
+    curve: Lists
     reasons: tuple[str, ...]
     remarks: tuple[str, ...]
 
@@ -98,8 +105,8 @@ class Sample:
         return Sample(
             tuple(self.images[i] for i in index),
             self.value[index],
-            [self.parts[i] for i in index],
-            [self.curve[i] for i in index],
+            _at(self.parts, index),
+            _at(self.curve, index),
             tuple(self.reasons[i] for i in index),
             tuple(self.remarks[i] for i in index),
         )
@@ -115,18 +122,26 @@ class Sample:
         return Column(value, lambda weights: metric.summary(value, parts, curve, weights))
 
 
-def _stack(arrays: Sequence[Floats], index: NDArray[np.intp]) -> Floats:
+def _at(arrays: Lists, index: Sequence[int]) -> Lists:
+    return arrays[index] if isinstance(arrays, np.ndarray) else [arrays[i] for i in index]
+
+
+def _stack(arrays: Lists, index: NDArray[np.intp]) -> Floats:
+    if isinstance(arrays, np.ndarray):
+        return arrays[index].astype(float)
     chosen = [arrays[i] for i in index]
     return np.stack(chosen).astype(float) if chosen else np.zeros((0, 0))
 
 
-def read(rows: pd.DataFrame) -> dict[Key, Sample]:
-    """The stored rows as one sample for each cell, whatever their order.
+def read(rows: pd.DataFrame | Mapping[Key, Sample]) -> dict[Key, Sample]:
+    """The stored rows as one sample for each cell, whatever their order; samples are given back as they are.
 
     A column `note`, where there is one, holds remarks that do not exclude an image.
 
     Raises ValueError where a column is missing or an image has two rows in one cell.
     """
+    if isinstance(rows, Mapping):
+        return dict(rows)
     missing = [name for name in COLUMNS if name not in rows.columns]
     if missing:
         raise ValueError(f"expected stored rows with the columns {', '.join(COLUMNS)}; got none of {missing}")
@@ -157,6 +172,69 @@ def _sample(key: Key, group: pd.DataFrame) -> Sample:
         tuple(str(reason[i]) for i in order),
         tuple(str(remark[i]) for i in order),
     )
+
+
+def stored(store: ResultStore) -> dict[Key, Sample]:
+    """The samples of all cells of a store, at a hundredth of the memory of a frame of its rows."""
+    samples: dict[Key, Sample] = {}
+    names = {record["cell"]: _key(record[name] for name in _CELL) for record in store.cells()}
+    for group in store.groups():
+        table = store.table(group)
+        cells = table["cell"].combine_chunks()
+        codes = cells.indices.to_numpy()
+        texts = {name: _Texts(table[name].combine_chunks()) for name in ("image", "reason", "note")}
+        bounds = [0, *(np.flatnonzero(np.diff(codes)) + 1).tolist(), len(codes)]
+        for start, stop in pairwise(bounds):
+            if stop > start:
+                key = names[cells.dictionary[codes[start]].as_py()]
+                samples[key] = _of_table(table.slice(start, stop - start), texts, start)
+    return samples
+
+
+def _of_table(rows: pa.Table, texts: Mapping[str, _Texts], start: int) -> Sample:
+    stop = start + len(rows)
+    value = rows["value"].to_numpy()
+    return Sample(
+        texts["image"].of(start, stop),
+        value,
+        _matrix(rows["parts"], value),
+        _matrix(rows["curve"], value),
+        texts["reason"].of(start, stop),
+        texts["note"].of(start, stop),
+    )
+
+
+class _Texts:
+    """A dictionary column as tuples of texts; equal stretches share one tuple."""
+
+    def __init__(self, column: pa.DictionaryArray) -> None:
+        self.codes = column.indices.to_numpy()
+        self.texts = np.array(column.dictionary.to_pylist(), dtype=object)
+        self.known: dict[bytes, tuple[str, ...]] = {}
+
+    def of(self, start: int, stop: int) -> tuple[str, ...]:
+        """The texts of the rows from start to before stop."""
+        codes = self.codes[start:stop]
+        content = codes.tobytes()
+        if content not in self.known:
+            self.known[content] = tuple(self.texts[codes].tolist())
+        return self.known[content]
+
+
+def _matrix(column: pa.ChunkedArray, value: Floats) -> Lists:
+    """Lists of equal length as [n, P], NaN for excluded images that have none; ragged ones as n arrays."""
+    lists = column.combine_chunks()
+    lengths = np.diff(lists.offsets.to_numpy())
+    flat = lists.flatten().to_numpy(zero_copy_only=False)
+    width = int(lengths.max(initial=0))
+    full = lengths == width
+    if not (full | (np.isnan(value) & (lengths == 0))).all():
+        return np.split(flat, np.cumsum(lengths)[:-1])
+    if full.all():
+        return flat.reshape(len(lengths), width)
+    matrix = np.full((len(lengths), width), np.nan, dtype=flat.dtype)
+    matrix[full] = flat.reshape(-1, width)
+    return matrix
 
 
 def derive(samples: Mapping[Key, Sample], metrics: Mapping[str, Summarised]) -> dict[Key, Sample]:

@@ -179,6 +179,15 @@ class ResultStore:
         pairs = zip(cell.dictionary.to_pylist(), found, strict=False)
         return {digest: set(own.tolist()) for digest, own in pairs if len(own)}
 
+    def counts(self, group: str) -> dict[str, int]:
+        """How many images are stored, by cell digest."""
+        table = self._read(group, ("cell", "image"))
+        cell, image = (table[name].combine_chunks() for name in ("cell", "image"))
+        images = 1 + len(image.dictionary)
+        pairs = np.unique(cell.indices.to_numpy().astype(np.int64) * images + image.indices.to_numpy())
+        counts = np.bincount(pairs // images, minlength=len(cell.dictionary))
+        return dict(zip(cell.dictionary.to_pylist(), counts.tolist(), strict=True))
+
     def groups(self) -> list[str]:
         """Names of the groups that have rows."""
         return sorted(path.name for path in (self.folder / "rows").glob("*") if path.is_dir())
@@ -213,6 +222,10 @@ class ResultStore:
         """Put one JSON file in place, replacing an older one."""
         with _atomic(self._make(kind) / f"{name}.json") as path:
             path.write_text(json.dumps(record, indent=1, sort_keys=True, default=str) + "\n", encoding="utf-8")
+
+    def names(self, kind: str) -> list[str]:
+        """The names of all JSON files of a kind."""
+        return sorted(path.stem for path in (self.folder / kind).glob("*.json"))
 
     def read_json(self, kind: str) -> list[dict[str, Any]]:
         """All JSON files of a kind, by name; damaged ones are set aside."""
@@ -362,13 +375,18 @@ def _among(table: pa.Table, **wanted: Collection[str] | None) -> pa.Table:
 
 def _unique(table: pa.Table) -> pa.Table:
     """One row for each (cell, image), sorted by both."""
-    cell, image = (_ranks(table[name].combine_chunks()) for name in ("cell", "image"))
-    key = cell * (1 + image.max(initial=0)) + image
+    key = row_keys(table)
     order = np.argsort(key, kind="stable")
     if len(key) and not np.diff(key[order]).all():
         order = np.lexsort((table["value"].to_numpy(), key))
         order = order[np.append(True, np.diff(key[order]) != 0)]
     return table.take(order)
+
+
+def row_keys(table: pa.Table) -> np.ndarray:
+    """A number for each row that orders rows by cell and image, equal for equal pairs: [n] int64."""
+    cell, image = (_ranks(table[name].combine_chunks()) for name in ("cell", "image"))
+    return cell * (1 + image.max(initial=0)) + image
 
 
 def _ranks(column: pa.DictionaryArray) -> np.ndarray:

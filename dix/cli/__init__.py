@@ -17,6 +17,8 @@ COMMANDS = {
     "train": ("dix.cli.train", "train a model on true or permuted labels: dix train experiment=train_digits"),
     "sanity": ("dix.cli.sanity", "randomise weights or labels and compare the maps: dix sanity parameters"),
     "report": ("dix.cli.report", "write the tables and the page of a results folder, or compare two"),
+    "status": ("dix.cli.status", "how far an experiment is, across all its jobs: dix status table1"),
+    "merge": ("dix.cli.merge", "put the rows of several results folders into one: dix merge FROM... INTO"),
     "estimate": ("dix.cli.estimate", "forwards, time, disk and memory of a run before it starts"),
     "tables": ("dix.cli.tables", "run the thesis's tables and report them: dix tables table1 run.limit=500"),
     "figures": ("dix.cli.figures", "draw the thesis's Figures 1-3: dix figures figure1"),

@@ -5,10 +5,18 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shlex
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from dix.cli.config import CONF, composed, with_folders
+
+#: A sweep whose launcher broke is handed over again, for what is left, until it has been so often in all.
+PASSES = 4
+#: Deaths of its process after which a job is left out of a further pass, by launcher.
+PATIENCE = {"joblib": 2, "submitit": 1}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,21 +32,121 @@ def main(options: argparse.Namespace) -> int:
     flags = [w for w in words if w.startswith("-")]
     config = composed([w for w in words if not w.startswith("-")])
     sweep = "-m" in flags or "--multirun" in flags or str(config.hydra.mode).endswith("MULTIRUN")
-    before = _failures(config.run.results)
-    _hand_over(words)
-    failed = [name for name in _failures(config.run.results) if name not in before or sweep]
-    if failed:
-        print(
-            f"dix: failed: {', '.join(failed)}; the rest is stored. Again, only these: add run.only=failed",
-            file=sys.stderr,
+    results = str(config.run.results)
+    before = _failures(results)
+    trouble = ""
+    if sweep:
+        check_launcher(config.hydra.launcher)
+        _announce(results, config, words)
+        trouble = _sweep(words, results, config.hydra.sweeper.get("max_batch_size"))
+    else:
+        _hand_over(words)
+    failed = [name for name in _failures(results) if name not in before or sweep]
+    stopped = _stopped(results, all_dead=bool(trouble)) if sweep else []
+    _say(words, failed, stopped, trouble)
+    return 1 if failed or stopped or trouble else 0
+
+
+def check_launcher(launcher: Any) -> None:
+    """Raise ValueError where a SLURM job would be told to stop before it has done anything.
+
+    submitit asks for a signal `signal_delay_s` before the limit, SLURM may send it a minute earlier still, and a job
+    that gets it without a time-out left in `max_num_timeout` ends there.
+    """
+    if "signal_delay_s" not in launcher:
+        return
+    work = 60 * launcher.timeout_min - launcher.signal_delay_s - 60
+    if work < 60:
+        raise ValueError(
+            "hydra.launcher: expected 60 * timeout_min to be at least signal_delay_s + 120 seconds, got "
+            f"timeout_min={launcher.timeout_min} and signal_delay_s={launcher.signal_delay_s}: "
+            f"a job would be told to stop after {max(work, 0)} s"
         )
-    return 1 if failed else 0
+    if launcher.max_num_timeout < 1:
+        raise ValueError(
+            "hydra.launcher.max_num_timeout: expected at least 1, got "
+            f"{launcher.max_num_timeout}: a job that is out of time would not be queued again"
+        )
+
+
+def _announce(results: str, config: Any, words: Sequence[str]) -> None:
+    """Note how many jobs the sweep has, so that `dix status` knows of those that were not begun."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    from dix.bench.store import ResultStore
+
+    given = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
+    try:
+        overrides = OverridesParser.create().parse_overrides([*given, *(w for w in words if not w.startswith("-"))])
+        [jobs] = BasicSweeper.split_arguments(overrides, None)
+    except (HydraException, NotImplementedError, ValueError):
+        return  # glob(*) can only be counted by Hydra itself
+    ResultStore(results).write_json("sweeps", "last", {"jobs": len(jobs), "words": list(words)})
+
+
+def _sweep(words: list[str], results: str, batch: int | None) -> str:
+    """Hand a sweep over, again where the launcher breaks before all jobs were started; what broke it last, or ""."""
+    trouble = ""
+    for _ in range(PASSES):
+        try:
+            _hand_over(words)
+            return trouble
+        except Exception as error:
+            launcher = type(error).__module__.split(".")[0]
+            if launcher not in PATIENCE:
+                raise
+            trouble = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+            if launcher == "submitit" and _wait_for_slurm(Path(results)) < (batch or sys.maxsize):
+                return trouble  # SLURM itself queues again what it lost; all the others were started
+            os.environ["DIX_GIVE_UP_AFTER"] = str(PATIENCE[launcher])
+            print(f"dix: {trouble}; going on with what is left", file=sys.stderr)
+    return trouble
+
+
+def _wait_for_slurm(results: Path) -> int:
+    """Wait for the other jobs of the array that a failed job belongs to; how many jobs the array has."""
+    from submitit.slurm.slurm import SlurmJob
+
+    folder = results / ".submitit"
+    ids = [path.name for path in folder.glob("*_*") if path.is_dir()]
+    newest = max((int(name.split("_")[0]) for name in ids if name.split("_")[0].isdigit()), default=None)
+    array = [name for name in ids if name.startswith(f"{newest}_")]
+    for name in array:
+        SlurmJob(folder / "%j", name).wait()
+    return len(array)
 
 
 def _failures(results: str) -> list[str]:
     from dix.bench.store import ResultStore
 
-    return [f"{record['job']} {record['method']}" for record in ResultStore(results).read_json("failures")]
+    records = ResultStore(results).read_json("failures")
+    return [f"{record['job']} {record['method']}: {_first_line(record['message'])}" for record in records]
+
+
+def _stopped(results: str, all_dead: bool) -> list[str]:
+    """Jobs that were begun and are not complete; without those that still show signs of life, unless all are dead."""
+    from dix.bench.ledger import lives, unfinished
+    from dix.bench.store import ResultStore
+
+    store = ResultStore(results)
+    return [key for key, record in unfinished(store).items() if all_dead or not lives(store, key, record)]
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0] if text.strip() else "no message"
+
+
+def _say(words: Sequence[str], failed: Sequence[str], stopped: Sequence[str], trouble: str) -> None:
+    """The last lines of a run that is not complete: what is missing, and the command for just that."""
+    lines = [f"failed: {name}" for name in failed] + [f"did not come to its end: {name}" for name in stopped]
+    if trouble:
+        lines.append(f"the launcher reported {trouble}")
+    if lines:
+        again = [word for word in words if not word.startswith("run.only=")]
+        lines.append(f"the rest is stored. Again, only these: dix run {shlex.join([*again, 'run.only=failed'])}")
+        print("\n".join(f"dix: {line}" for line in lines), file=sys.stderr)
 
 
 def _hand_over(words: list[str]) -> None:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
+import multiprocessing
+import os
+import re
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -14,54 +21,119 @@ from omegaconf import DictConfig, OmegaConf
 from dix.bench import runtime
 from dix.bench.evaluate import Outcome, evaluate
 from dix.bench.job import Job
+from dix.bench.ledger import RUNNING
 from dix.bench.store import ResultStore
 from dix.cli.config import job as job_of
 from dix.cli.progress import progress_of
 
+#: Set for a further pass of a sweep: jobs whose process died so often are left out.
+GIVE_UP = "DIX_GIVE_UP_AFTER"
+#: Settings that belong to a job's name beside its five groups.
+_GROUPS = ("model", "dataset", "method", "metric", "protocol")
+
 
 def run_job(config: DictConfig) -> None:
     """Run, and record how it went; in a sweep an error is stored and printed, so that the other jobs go on."""
+    begun = time.perf_counter() - IMPORT_SECONDS
     store = ResultStore(config.run.results)
-    name = "--".join((config.model.name, config.dataset.get("name", "data"), config.protocol.name))
+    key = key_of(config)
     sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    if sweep and _died_too_often(store, key):
+        return
+    if config.run.only == "failed" and store.json("failures", key) is not None:
+        OmegaConf.update(config, "run.only", "all")
     try:
-        _run(config, store)
+        _run(config, store, key, begun)
     except Exception as error:
         if not sweep or type(error).__module__.startswith("submitit"):
             raise
-        print(f"dix: {name}: {error}", file=sys.stderr)
-        store.write_json("failures", name, {"job": name, "method": "(all)", "images": [], "message": str(error)})
+        print(f"dix: {key}: {error}", file=sys.stderr)
+        _record_failure(store, key, str(error))
     else:
-        store.forget("failures", name)
+        store.forget("failures", key)
 
 
-def _run(config: DictConfig, store: ResultStore) -> None:
+def key_of(config: DictConfig) -> str:
+    """Names a job's own files: no two jobs of a sweep share it, and it is the same when the job is run again."""
+    groups = {name: OmegaConf.to_container(config[name], resolve=True) for name in _GROUPS}
+    part, parts = config.run.shard
+    content = json.dumps([groups, part, parts], sort_keys=True, default=str)
+    dataset = config.dataset.get("name", str(config.dataset.get("_target_", "data")).rsplit(".", 1)[-1].lower())
+    shard = "" if parts == 1 else f"--{part}of{parts}"
+    digest = hashlib.sha256(content.encode()).hexdigest()[:6]
+    return f"{config.model.name}--{dataset}--{config.protocol.name}{shard}--{digest}"
+
+
+def threads_of(wanted: int) -> int:
+    """Threads of this process: as many as wanted; 0 takes the CPUs that SLURM gave the task, or else torch's choice.
+
+    In a joblib worker torch's choice is the machine's cores over the number of jobs.
+    """
+    return wanted or int(os.environ.get("SLURM_CPUS_PER_TASK", 0))
+
+
+def device_of(wanted: str) -> str:
+    """The device of this process: `auto` in a joblib worker takes the machine's GPUs in turn, one process each.
+
+    On SLURM each job sees its own GPU only.
+    """
+    worker = re.fullmatch(r"LokyProcess-(\d+)", multiprocessing.current_process().name)
+    gpus = torch.cuda.device_count() if wanted == "auto" and worker else 0
+    return f"cuda:{(int(worker[1]) - 1) % gpus}" if worker and gpus > 1 else wanted
+
+
+def _died_too_often(store: ResultStore, key: str) -> bool:
+    """Whether to leave a job out of a further pass, noting it as failed, because its process died again."""
+    record = store.json("jobs", key)
+    limit = int(os.environ.get(GIVE_UP, 0))
+    if not limit or record is None or record["state"] != RUNNING or record["attempts"] < limit:
+        return False
+    _record_failure(store, key, f"its process died without a word, {record['attempts']} times (out of memory?)")
+    return True
+
+
+def _record_failure(store: ResultStore, key: str, message: str) -> None:
+    store.write_json("failures", key, {"job": key, "method": "(all)", "images": [], "message": message})
+
+
+def _run(config: DictConfig, store: ResultStore, key: str, begun: float) -> None:
     protocol, run = config.protocol, config.run
-    device = runtime.choose_device(run.device)
-    runtime.configure(run.threads, protocol.tf32, run.deterministic)
-    job = job_of(config)
+    device = runtime.choose_device(device_of(run.device))
+    runtime.configure(threads_of(run.threads), protocol.tf32, run.deterministic)
+    job = dataclasses.replace(job_of(config), key=key)
     job.classifier.to(device, runtime.choose_dtype(protocol.dtype))
     start = time.perf_counter()
     with progress_of(job, run.progress) as progress:
         outcome = evaluate(job, store, progress)
     if outcome.images:
-        store.write_json("provenance", job.name, _provenance(config, job, outcome, time.perf_counter() - start))
-        _record_clean(store, job, outcome)
-    _say(job, outcome)
+        record = _provenance(config, job, outcome, time.perf_counter() - start)
+        record["cost"]["start_up_seconds"] = round((outcome.first_forward or start) - begun, 3)
+        store.write_json("provenance", key, record)
+        _record_clean(store, key, job, outcome)
+    _say(job, outcome, begun)
 
 
-def _record_clean(store: ResultStore, job: Job, outcome: Outcome) -> None:
+def _record_clean(store: ResultStore, key: str, job: Job, outcome: Outcome) -> None:
     """Which labelled images the model gets right unaltered, with those of the job's earlier runs."""
-    earlier = [record["right"] for record in store.read_json("clean") if record["job"] == job.name]
-    right = {image: hit for known in (*earlier, outcome.right) for image, hit in known.items()}
-    names = {"job": job.name, "model": job.classifier.name, "dataset": job.dataset.name}
-    store.write_json("clean", job.name, {**names, "right": right})
+    earlier = (store.json("clean", key) or {}).get("right", {})
+    names = {"job": key, "model": job.classifier.name, "dataset": job.dataset.name}
+    store.write_json("clean", key, {**names, "right": {**earlier, **outcome.right}})
+
+
+def _age_of_process() -> float:
+    """Seconds since this process began, where the system tells; else 0."""
+    try:
+        ticks = float(Path("/proc/self/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[19])
+        up = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        return 0.0
+    return up - ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _provenance(config: DictConfig, job: Job, outcome: Outcome, wall: float) -> dict[str, Any]:
     weights = job.classifier.weights
     return {
-        "job": job.name,
+        "job": job.key,
         "model": job.classifier.name,
         "weights": dataclasses.asdict(weights),
         "fingerprint": job.classifier.fingerprint,
@@ -78,10 +150,15 @@ def _provenance(config: DictConfig, job: Job, outcome: Outcome, wall: float) -> 
     }
 
 
-def _say(job: Job, outcome: Outcome) -> None:
+def _say(job: Job, outcome: Outcome, begun: float) -> None:
     for method, reason in outcome.skipped.items():
         print(f"skipped {method}: {reason}")
     for image, reason in outcome.unread.items():
         print(f"left out {image}: {reason}")
     what = f"{outcome.images} images, {outcome.rows} new rows" if outcome.images else "everything is stored already"
-    print(f"{job.name}: {what} in {job.run.results}")
+    start = "" if outcome.first_forward is None else f", start-up {outcome.first_forward - begun:.1f} s"
+    print(f"{job.name}: {what} in {job.run.results}{start}")
+
+
+#: What a new process spends before its first job can start.
+IMPORT_SECONDS = _age_of_process()
