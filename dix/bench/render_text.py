@@ -219,7 +219,15 @@ def _provenance_notes(table: Table, blocks: Sequence[Block]) -> list[str]:
     mine = {b.model: weights[b.model] for b in blocks if b.model in weights} if known else weights
     images = about.get("images", {})
     images = images.get(blocks[0].dataset, "") if isinstance(images, Mapping) else images
-    parts = {"weights": mine, "images": images, "machine": about.get("machine"), "versions": about.get("versions")}
+    clean = about.get("clean top-1", {}).get(blocks[0].dataset, {})
+    right = {b.model: clean[b.model] for b in blocks if b.model in clean}
+    parts = {
+        "weights": mine,
+        "images": images,
+        "clean top-1": right,
+        "machine": about.get("machine"),
+        "versions": about.get("versions"),
+    }
     lines = [f"protocol {protocol}: {facts(choices)}" if choices else f"protocol {protocol}"]
     return lines + [f"{name}: {facts(value)}" for name, value in parts.items() if value]
 
@@ -298,6 +306,7 @@ def markdown_escape(text: str) -> str:
 def render_markdown(table: Table) -> str:
     """The table as the thesis prints it, then the same beside the thesis's values, the evidence, and the claims."""
     parts = [f"# {markdown_escape(table.title)}"] if table.title else []
+    parts += ["\n".join(f"- {markdown_escape(line)}" for line in head(table))] if head(table) else []
     for (protocol, dataset), blocks in groups(table).items():
         parts.append(f"## {markdown_escape(f'{table.labels.dataset(dataset)}, protocol {protocol}')}")
         parts.append(_markdown_wide(table, blocks, _markdown_value, ranks=True))
@@ -310,7 +319,15 @@ def render_markdown(table: Table) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int) -> str:
+def head(table: Table) -> list[str]:
+    """What a file of results says before its first number: the machine, the code and the versions."""
+    about = table.provenance
+    facts_of = {"measured on": about.get("machine"), "code": about.get("commit"), "versions": about.get("versions")}
+    return [f"{name}: {facts(value)}" for name, value in facts_of.items() if value]
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int) -> str:
+    """A table whose first `left` columns are words."""
     rule = [":--"] * left + ["--:"] * (len(header) - left)
     return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
 
@@ -326,7 +343,7 @@ def _markdown_wide(table: Table, blocks: Sequence[Block], show: Callable[[Cell],
             rows.append([model, markdown_escape(metric_label(table, metric)), *cells])
         if ranks:
             rows.append([model, "mean rank", *(_mean_rank(table, block, method) for method in methods)])
-    return _markdown_table(["Model", "Metric", *(markdown_escape(table.labels.method(m)) for m in methods)], rows, 2)
+    return markdown_table(["Model", "Metric", *(markdown_escape(table.labels.method(m)) for m in methods)], rows, 2)
 
 
 def _mean_rank(table: Table, block: Block, method: str) -> str:
@@ -355,7 +372,7 @@ def _markdown_evidence(table: Table, blocks: Sequence[Block]) -> str:
     """Every measured cell with its interval, its test and its rank, folded away."""
     header = ["Model", "Metric", "Method", "n", "value", "low", "high", "thesis", "difference", "rank", "p", "note"]
     rows = [_evidence_row(table, cell) for cell in cells_of(table, blocks) if cell.status == "measured"]
-    body = _markdown_table(header, rows, 3)
+    body = markdown_table(header, rows, 3)
     return f"<details><summary>Intervals, tests and ranks of every cell</summary>\n\n{body}\n\n</details>"
 
 
@@ -385,7 +402,7 @@ def _markdown_claims(table: Table) -> list[str]:
     counts = ", ".join(f"{count} {verdict}" for verdict, count in verdict_counts(table.claims).items())
     header = ["Data set", "Model", "Claim", "printed lead", "measured lead", "low", "high", "n", "p", "verdict"]
     rows = [_claim_row(table, claim) for claim in table.claims]
-    return ["## Claims", f"{len(table.claims)} claims: {counts}. {claim_rule(table)}", _markdown_table(header, rows, 3)]
+    return ["## Claims", f"{len(table.claims)} claims: {counts}. {claim_rule(table)}", markdown_table(header, rows, 3)]
 
 
 def claim_rule(table: Table) -> str:

@@ -1,0 +1,121 @@
+"""`dix estimate`: forwards, time, disk and memory of a run before it starts."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
+from multiprocessing import get_context
+from typing import Any
+
+from omegaconf import DictConfig
+
+from dix.bench import runtime
+from dix.bench.estimate import Forecast, Work, calibrate, forecast, remaining
+from dix.bench.job import Job
+from dix.bench.store import ResultStore
+from dix.cli.config import job as job_of
+from dix.cli.sweep import configurations
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """A job as `dix run` takes it."""
+    parser.add_argument("overrides", nargs="*", help="key=value as for `dix run`; a sweep is summed over its jobs")
+    parser.add_argument("--calibrate", type=int, default=2, metavar="N", help="images of the calibration (default 2)")
+    parser.add_argument("--images", type=int, metavar="N", help="as if the data set had so many images")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Calibrate every job of the run and print what it will cost on this machine."""
+    forecasts = []
+    for config in configurations(arguments.overrides):
+        begun = time.perf_counter()
+        found = _forecast(config, arguments.calibrate, arguments.images)
+        print("\n".join(lines(found, time.perf_counter() - begun)), flush=True)
+        forecasts.append(found)
+    if len(forecasts) > 1:
+        print(total(forecasts))
+    return 0
+
+
+def _forecast(config: DictConfig, images: int, pretended: int | None) -> Forecast:
+    runtime.configure(config.run.threads, config.protocol.tf32, config.run.deterministic)
+    begun = time.perf_counter()
+    job = job_of(config)
+    job.classifier.to(runtime.choose_device(config.run.device), runtime.choose_dtype(config.protocol.dtype))
+    start = time.perf_counter() - begun
+    pool: Any = nullcontext()
+    if job.run.workers:
+        pool = ProcessPoolExecutor(job.run.workers, mp_context=get_context("spawn"))
+    with pool as workers:
+        prices = calibrate(job, images, workers, start=start)
+    return forecast(job, prices, _work(job, config.run.results, pretended))
+
+
+def _work(job: Job, results: str, pretended: int | None) -> Work:
+    """What is left of the job, or all of it on so many images."""
+    if pretended is None:
+        return remaining(job, ResultStore(results))
+    work = Work()
+    able = set(job.methods) - set(job.unsupported())
+    count = pretended if job.run.limit is None else min(pretended, job.run.limit)
+    cells = [(method, metric) for method in job.methods if method in able for metric in job.metrics]
+    work.add(job, count, cells, [] if cells else sorted(able))
+    return dataclasses.replace(work, batches=-(-count // job.run.batch_size))
+
+
+def lines(found: Forecast, calibration: float) -> list[str]:
+    """A forecast for people."""
+    if not found.images:
+        return [f"{found.job}: everything is stored already"]
+    phases: dict[str, float] = {}
+    for name, seconds in found.seconds.items():
+        phase = name.split(" ")[0]
+        phases[phase] = phases.get(phase, 0.0) + seconds
+    slowest = sorted(found.seconds.items(), key=lambda item: -item[1])[:4]
+    return [
+        f"{found.job}: {found.images:,} images, {found.rows:,} rows",
+        f"  model forwards  {found.forwards:,} for metrics, {found.explain_forwards:,} for methods",
+        f"  time            {duration(found.total_seconds)}"
+        f" ({', '.join(f'{name} {duration(seconds)}' for name, seconds in phases.items())})",
+        f"  most of it      {', '.join(f'{name} {duration(seconds)}' for name, seconds in slowest)}",
+        f"  disk, memory    about {size(found.disk)}, {size(found.memory)}",
+        f"  calibrated in   {duration(calibration)}",
+    ]
+
+
+def total(forecasts: Sequence[Forecast]) -> str:
+    """A sweep's sums: jobs one after the other."""
+    forwards = sum(found.forwards + found.explain_forwards for found in forecasts)
+    seconds, disk = (sum(getattr(found, name) for found in forecasts) for name in ("total_seconds", "disk"))
+    most = max(found.memory for found in forecasts)
+    return (
+        f"all {len(forecasts)} jobs, one after the other: {forwards:,} forwards, {duration(seconds)}, "
+        f"{size(disk)} of disk, {size(most)} of memory at most"
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 99.5:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return (
+        f"{minutes:.0f} min"
+        if minutes < 99.5
+        else f"{minutes / 60:.1f} h"
+        if minutes < 6000
+        else f"{minutes / 1440:.0f} d"
+    )
+
+
+def size(count: float) -> str:
+    """Bytes as people say them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

@@ -1,0 +1,196 @@
+"""`dix explain`: maps of chosen methods for the user's own pictures, as overlays and as numbers."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from datasets.images import decode_rgb, read_bytes
+from dix.bench import runtime
+from dix.bench.evaluate import explain
+from dix.bench.figures import Example, overlay, png_bytes, qualitative_grid, save
+from dix.bench.job import Job
+from dix.classifier import Classifier
+from dix.cli.config import composed
+from dix.cli.config import job as job_of
+from dix.maps import faults, resize
+from dix.passes import Passes
+
+#: Longest side of an overlay, in pixels; larger photos are made smaller for it.
+SIDE = 1024
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Pictures, methods, a model and what to explain."""
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="picture files (upright by their EXIF orientation)")
+    parser.add_argument("--method", default="gc,dix3", help="methods, separated by commas (default gc,dix3)")
+    parser.add_argument("--model", default="efficientnet_lite0", help="default efficientnet_lite0")
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument(
+        "--target", type=int, metavar="N", help="explain this class (a label of the model's label space)"
+    )
+    chosen.add_argument("--top", type=int, default=1, metavar="K", help="explain the K likeliest classes (default 1)")
+    parser.add_argument("--output", type=Path, default=Path("maps"), metavar="DIR", help="default maps/")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="overrides, as for `dix run`")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Explain every picture; write an overlay and an array for each map, and one overview for each picture."""
+    if arguments.top < 1:
+        raise ValueError(f"--top: expected at least 1, got {arguments.top}")
+    photos = {
+        stem: decode_rgb(read_bytes(Path(path), path), path)
+        for path, stem in zip(arguments.images, stems(arguments.images), strict=True)
+    }
+    job = _job(arguments)
+    for name, reason in job.unsupported().items():
+        print(f"skipped {name}: {reason}")
+    for stem, photo in photos.items():
+        found = list(explained(job, photo, stem, arguments.target, arguments.top))
+        for one in found:
+            print(f"{stem}: {one.label}, p = {one.probability:.3f}")
+            _write(one, arguments.output / stem)
+        overview = arguments.output / stem / "overview.png"
+        save(_overview(found, job), overview)
+        print(overview)
+    return 0
+
+
+def _job(arguments: argparse.Namespace) -> Job:
+    words = [f"model={arguments.model}", f"method=[{arguments.method}]", "metric=[]", "dataset=photos"]
+    config = composed([*words, *arguments.set])
+    runtime.configure(config.run.threads, config.protocol.tf32, config.run.deterministic)
+    job = job_of(config)
+    job.classifier.to(runtime.choose_device(config.run.device), runtime.choose_dtype(config.protocol.dtype))
+    return job
+
+
+def stems(paths: Sequence[str]) -> list[str]:
+    """A folder's name for each picture: its own name, numbered where two pictures share it."""
+    names = [re.sub(r"[^\w.-]+", "_", Path(path).stem) for path in paths]
+    seen: dict[str, int] = {}
+    unique = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        unique.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+    return unique
+
+
+@dataclass(frozen=True)
+class Explained:
+    """One class of one picture.
+
+    label: the class in words. name: the same for file names. maps: [H, W] by method, at the model's input size.
+    """
+
+    photo: Image.Image
+    label: str
+    name: str
+    probability: float
+    maps: Mapping[str, Tensor]
+
+
+def explained(job: Job, photo: Image.Image, image_id: str, target: int | None, top: int) -> Iterator[Explained]:
+    """The picture's maps of one target, or of the `top` likeliest classes. Raises ValueError for an unknown target."""
+    classifier = job.classifier
+    pixels = job.preprocess.image(photo)[None].to(device=classifier.device, dtype=classifier.dtype)
+    with torch.no_grad():
+        probability = classifier.logits(pixels).double().softmax(dim=1)[0]
+    outputs = (
+        probability.topk(min(top, len(probability))).indices.tolist() if target is None else [_output(job, target)]
+    )
+    skipped = job.unsupported()
+    for output in outputs:
+        passes = Passes(
+            classifier,
+            pixels,
+            torch.tensor([output], device=classifier.device),
+            ids=[image_id],
+            chunk=job.run.chunk,
+            seed=job.protocol.seed,
+        )
+        made = {
+            name: explain(method, passes, job.protocol.map_resize)
+            for name, method in job.methods.items()
+            if name not in skipped
+        }
+        label = class_name(classifier, output)
+        words = re.sub(r"[^\w]+", "_", label).strip("_")
+        yield Explained(photo, label, words, float(probability[output]), _sound(made, label))
+
+
+def _sound(maps: Mapping[str, Tensor], label: str) -> dict[str, Tensor]:
+    """The maps [H, W] that are finite; the others are named and left out."""
+    found = {}
+    for name, made in maps.items():
+        fault = faults(made)[0]
+        if fault:
+            print(f"{name}: the map of {label} is {fault}")
+        if fault != "not finite":
+            found[name] = made[0].cpu()
+    return found
+
+
+def _output(job: Job, target: int) -> int:
+    output = int(job.classifier.output_of(torch.tensor([target]))[0])
+    count = job.classifier.logits(torch.zeros(1, 3, *[job.preprocess.size] * 2).to(job.classifier.mean)).shape[1]
+    if not 0 <= output < count:
+        raise ValueError(f"--target: the model has no output for class {target}")
+    return output
+
+
+def class_name(classifier: Classifier, output: int) -> str:
+    """What an output means, in words where ImageNet's are known."""
+    label = classifier.class_of(output)
+    if classifier.label_space != "imagenet":
+        return f"class {label}"
+    from timm.data.imagenet_info import ImageNetInfo
+
+    return str(ImageNetInfo().index_to_description(label)).split(",")[0]
+
+
+def _write(one: Explained, folder: Path) -> None:
+    """An overlay at the picture's own shape, and the map as the method gave it (float32, at the model's input size)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    photo = smaller(one.photo, SIDE)
+    for method, explanation in one.maps.items():
+        np.save(folder / f"{one.name}-{method}.npy", explanation.float().numpy())
+        (folder / f"{one.name}-{method}.png").write_bytes(png_bytes(overlay(photo, fitted(explanation, photo))))
+
+
+def smaller(photo: Image.Image, side: int) -> np.ndarray:
+    """[h, w, 3] pixels in [0, 1] of a picture whose longer side is at most `side`."""
+    copy = photo.copy()
+    copy.thumbnail((side, side))
+    return np.asarray(copy, dtype=float) / 255
+
+
+def fitted(explanation: Tensor, photo: np.ndarray) -> np.ndarray:
+    """A map [H, W] at the shape of a picture [h, w, 3]: the inverse of the resize that made the model's input."""
+    height, width = photo.shape[:2]
+    if height * width < explanation.numel():
+        return np.asarray(
+            Image.fromarray(explanation.float().numpy()).resize((width, height), Image.Resampling.BILINEAR)
+        )
+    return resize(explanation.float()[None], (height, width))[0].numpy()
+
+
+def _overview(found: Sequence[Explained], job: Job) -> Figure:
+    """Rows of classes, columns of methods."""
+    examples = []
+    for one in found:
+        photo = smaller(one.photo, 448)
+        maps = {name: fitted(explanation, photo) for name, explanation in one.maps.items()}
+        examples.append(Example(f"{one.label} {one.probability:.2f}", photo, maps))
+    methods = [name for name in job.methods if name not in job.unsupported()]
+    labels = {name: job.methods[name].label for name in methods}
+    return qualitative_grid(examples, methods, labels, size=1.6)

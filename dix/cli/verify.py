@@ -1,0 +1,102 @@
+"""`dix verify`: recompute a random sample of stored rows and compare."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from dix.bench import runtime
+from dix.bench.job import Job
+from dix.bench.settings import Protocol, Run
+from dix.bench.store import ResultStore
+from dix.bench.verify import ABSOLUTE, RELATIVE, Checked, sample, verify
+from dix.cli.config import job as job_of
+from dix.cli.report import results_folder
+
+#: Packages whose classes a results folder may name without being asked.
+OWN = ("dix.", "baselines.", "metrics.", "datasets.")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to verify."""
+    parser.add_argument("results", help="a results folder, or its name under results/")
+    parser.add_argument("--sample", type=int, default=10, metavar="K", help="rows to recompute (default 10)")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of rows")
+    parser.add_argument("--trust", action="store_true", help="also run classes of other packages that the folder names")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Print every row beside its recomputed self; 1 where one differs."""
+    store = ResultStore(results_folder(arguments.results))
+    records: dict[str, list[dict[str, Any]]] = {}
+    for record in store.read_json("provenance"):
+        records.setdefault(group_of(record), []).append(record)
+    names = sample(store.rows(), arguments.sample, arguments.seed)
+
+    def job(group: str, methods: Sequence[str], metrics: Sequence[str]) -> Job:
+        if group not in records:
+            raise ValueError(f"{arguments.results} holds no provenance of {group}; its run did not end")
+        return _job(records[group], methods, metrics, arguments.trust)
+
+    faults = 0
+    for checked in verify(store, names, job):
+        print(_line(checked), flush=True)
+        faults += bool(checked.fault)
+    print(
+        f"{len(names) - faults} of {len(names)} rows are the same (within {ABSOLUTE:g} + {RELATIVE:g} of the value)"
+        + (f"; {faults} differ" if faults else "")
+    )
+    return 1 if faults else 0
+
+
+def group_of(record: Mapping[str, Any]) -> str:
+    """The group of rows that a provenance record belongs to: its job without the shard."""
+    return "--".join(str(record["job"]).split("--")[:3])
+
+
+def _job(records: Sequence[Mapping[str, Any]], methods: Sequence[str], metrics: Sequence[str], trust: bool) -> Job:
+    config = OmegaConf.create(dict(records[-1]["config"]))
+    config.protocol = OmegaConf.merge(OmegaConf.structured(Protocol), config.protocol)
+    config.run = OmegaConf.merge(OmegaConf.structured(Run), config.run)
+    config.method = _nodes("method", records, methods)
+    config.metric = _nodes("metric", records, metrics)
+    foreign = sorted({target for target in _targets(config) if not target.startswith(OWN)})
+    if foreign and not trust:
+        raise ValueError(f"the results name {', '.join(foreign)}, which is not this suite's; --trust runs it")
+    job = job_of(config)
+    runtime.configure(job.run.threads, job.protocol.tf32, job.run.deterministic)
+    job.classifier.to(runtime.choose_device(job.run.device), runtime.choose_dtype(job.protocol.dtype))
+    return job
+
+
+def _nodes(group: str, records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+    """The recorded configuration of each name, from whichever run had it."""
+    known = {name: node for record in records for name, node in record["config"][group].items()}
+    absent = [name for name in names if name not in known]
+    if absent:
+        raise ValueError(
+            f"the folder's provenance does not say what {group} {', '.join(absent)} was; its run did not end"
+        )
+    return {name: known[name] for name in names}
+
+
+def _targets(node: Any) -> Iterator[str]:
+    if isinstance(node, Mapping | DictConfig):
+        for key, value in node.items():
+            if key == "_target_":
+                yield str(value)
+            yield from _targets(value)
+    elif isinstance(node, Sequence) and not isinstance(node, str):
+        for value in node:
+            yield from _targets(value)
+
+
+def _line(checked: Checked) -> str:
+    name = checked.name
+    what = f"{name.group} {name.method} {name.metric} {name.image}"
+    return f"{'differs' if checked.fault else 'same':<8}{what}: {checked.stored:.6g}, again {checked.again:.6g}" + (
+        f" ({checked.fault})" if checked.fault else ""
+    )
