@@ -12,6 +12,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "run": ("dix.cli.run", "run a job, or a sweep with -m: dix run model=resnet101 method=[gc,dix3]"),
     "list": ("dix.cli.listing", "list models, methods, data sets, metrics, protocols, experiments"),
+    "bench": ("dix.cli.bench", "time methods and metrics, beside the libraries people use for them"),
     "check": ("dix.cli.check", "does your own method, metric, data set or model hold its contract?"),
     "data": ("dix.cli.data", "check or prepare a data set: dix data check imagenet"),
     "train": ("dix.cli.train", "train a model on true or permuted labels: dix train experiment=train_digits"),

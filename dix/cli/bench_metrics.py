@@ -6,7 +6,6 @@ metrics' own. Run with OMP_NUM_THREADS=1: BLAS threads slow both sides down by w
 
 from __future__ import annotations
 
-import argparse
 import io
 import time
 import warnings
@@ -20,7 +19,7 @@ from skimage import data
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from metrics.api import Case, ImageBatch, Metric, Prediction
+from metrics.api import Case, ImageBatch, Metric, Prediction, Scores, Trace
 from metrics.confidence import Adp, Pic
 from metrics.faithfulness import Del, Ins, Neg, Pos
 from metrics.information import Aic, Sic, pixels, start_pixels
@@ -72,7 +71,7 @@ def library(case: Case, masks: np.ndarray, model: Closeness) -> list[tuple[float
     def rows(x: np.ndarray) -> Tensor:
         return torch.from_numpy(x).permute(0, 3, 1, 2).float() / 255
 
-    found = []
+    found: list[tuple[float, list[int]]] = []
     for i, image in enumerate(pixels(case.batch)):
         target = case.batch.targets[i : i + 1]
         for answer in (
@@ -97,15 +96,15 @@ def compare(kind: str, count: int, side: int) -> str:
     targets = torch.arange(count)
     batch = ImageBatch([str(i) for i in range(count)], images, targets, model(images, targets), targets)
     sic, aic = Sic(THRESHOLDS), Aic(THRESHOLDS)
-    kept: list[object] = []
+    kept: list[tuple[Trace, list[Scores]]] = []
 
     def ours() -> None:
         trace = sic.probe.trace(Case(batch, maps), model)
-        kept.append((trace, sic.score(Case(batch, maps), trace), aic.score(Case(batch, maps), trace)))
+        kept.append((trace, [metric.score(Case(batch, maps), trace) for metric in (sic, aic)]))
 
     once = cpu(ours)
     shared = cpu(ours)
-    trace, *scores = kept[0]  # type: ignore[misc]
+    trace, scores = kept[0]
     masks = start_pixels(batch, 0.01, 0)
     theirs: list[tuple[float, list[int]]] = []
     slow = cpu(lambda: theirs.extend(library(Case(batch, maps), masks, model)))
@@ -131,6 +130,14 @@ def _restored(batch: ImageBatch, maps: Tensor, masks: np.ndarray, i: int) -> lis
     return [restore(image, (values >= np.quantile(values, 1 - t)) | masks[i]) for t in THRESHOLDS]
 
 
+def _times(metric: Metric, batch: ImageBatch, maps: Tensor, model: Closeness) -> tuple[float, float]:
+    """CPU seconds of the metric's probe, if it has one, and of its score."""
+    case, probe = Case(batch, maps), metric.probe
+    trace = None if probe is None else probe.trace(case, model)
+    asked = 0.0 if probe is None else cpu(lambda: probe.trace(Case(batch, maps), model))
+    return asked, cpu(lambda: metric.score(case, trace))
+
+
 def each_metric(side: int) -> list[str]:
     """One line a metric: CPU milliseconds a map, with a model that costs next to nothing."""
     images, maps = photos(side), maps_of("cam", 3, side)
@@ -141,30 +148,19 @@ def each_metric(side: int) -> list[str]:
     metrics += [PixelAccuracy(), MeanIou(), MeanAp(), ImageF1(), RowF1(), Sic(THRESHOLDS), Aic(THRESHOLDS)]
     lines = []
     for metric in metrics:
-        case = Case(batch, maps)
-        trace = None if metric.probe is None else metric.probe.trace(case, model)
-        asked = 0.0 if metric.probe is None else cpu(lambda m=metric: m.probe.trace(Case(batch, maps), model))
-        scored = cpu(lambda m=metric, c=case, t=trace: m.score(c, t))
+        asked, scored = _times(metric, batch, maps, model)
         lines.append(f"{metric.label:12s} probe {1e3 * asked / 3:8.1f} ms   score {1e3 * scored / 3:6.1f} ms")
     return lines
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--side", type=int, default=224, help="images' height and width in pixels")
-    parser.add_argument("--images", type=int, default=3, choices=(1, 2, 3))
-    options = parser.parse_args(argv)
+def report(side: int, images: int) -> int:
+    """Print the tables for images of `side` pixels."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", DeprecationWarning)  # the library calls np.trapz
     print("SIC + AIC, CPU seconds a map;", ", ".join(f"{k} {v}" for k, v in Codec().provenance().items()))
     with threadpool_limits(1):
         for kind in ("cam", "grainy"):
-            print(compare(kind, options.images, options.side), flush=True)
+            print(compare(kind, images, side), flush=True)
         print("\nEach metric, CPU milliseconds a map (equal probes are asked once in a run)")
-        print(*each_metric(options.side), sep="\n")
+        print(*each_metric(side), sep="\n")
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

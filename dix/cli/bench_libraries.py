@@ -1,0 +1,127 @@
+"""Time baselines beside the library that people use for them: the same network, images and steps, in one run.
+
+CPU seconds of this process on one thread, so that other work on the machine counts as little as can be.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_grad_cam import AblationCAM, FullGrad
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from saliency.core import INPUT_OUTPUT_GRADIENTS, BlurIG, GuidedIG
+from torch import Tensor
+
+from dix.classifier import Classifier
+from dix.explainer import Explainer
+from dix.passes import Passes
+
+#: Share of the channels that grad-cam ablates here; its time is scaled to all of them.
+ABLATED = 1 / 32
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Seconds per image of one method, ours and the library's. note: how the library's time was got."""
+
+    method: str
+    ours: float
+    library: float
+    note: str
+
+    def __str__(self) -> str:
+        """One line."""
+        ratio = self.library / self.ours
+        return f"{self.method:<6} {self.ours:9.3f} {self.library:9.3f} {ratio:8.1f}x  {self.note}"
+
+
+def compare(classifier: Classifier, methods: dict[str, Any], images: Tensor, steps: int) -> Iterator[Comparison]:
+    """Compare `ac`, `fg`, `gig` and `big` among `methods`, explaining images [B, 3, S, S].
+
+    steps: of GIG and BIG on both sides, few, since the library needs minutes for the usual numbers.
+    """
+    one = images[:1]
+    targets = [ClassifierOutputTarget(int(classifier.logits(one).argmax()))]
+    layer = [classifier.network.get_submodule(classifier.layer("last"))]
+    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # the library shows bars of its own
+        warnings.simplefilter("ignore")
+        if "ac" in methods:
+            library = cpu(lambda: _ablation(classifier, layer, one, targets)) / ABLATED
+            note = f"grad-cam, {ABLATED:.1%} of the channels timed and scaled"
+            yield Comparison("AC", _ours(classifier, methods["ac"], images), library, note)
+        if "fg" in methods:
+            library = cpu(lambda: _full_gradient(classifier, one, targets))
+            yield Comparison("FG", _ours(classifier, methods["fg"], images), library, "grad-cam")
+        for name, run in (("gig", _guided), ("big", _blur)):
+            if name in methods:
+                method = replace(methods[name], steps=steps)
+                library = cpu(lambda run=run: run(classifier, one, steps))  # type: ignore[misc]
+                yield Comparison(name.upper(), _ours(classifier, method, images), library, f"saliency, {steps} steps")
+
+
+def cpu(work: Callable[[], object]) -> float:
+    """CPU seconds of one call."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def _ours(classifier: Classifier, method: Explainer, images: Tensor) -> float:
+    """CPU seconds per image of a batch, everything the method needs included."""
+    method.explain(Passes(classifier, images[:1]))  # what a classifier prepares once
+    return cpu(lambda: method.explain(Passes(classifier, images))) / len(images)
+
+
+def _ablation(classifier: Classifier, layer: list[Any], image: Tensor, targets: list[Any]) -> None:
+    with _unfrozen(classifier), AblationCAM(classifier.network, layer, ratio_channels_to_ablate=ABLATED) as cam:
+        cam(classifier.normalise(image), targets)
+
+
+def _full_gradient(classifier: Classifier, image: Tensor, targets: list[Any]) -> None:
+    with _unfrozen(classifier), FullGrad(classifier.network, []) as cam:
+        cam(classifier.normalise(image), targets)
+
+
+class _unfrozen:
+    """grad-cam needs parameters that require gradients."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.network = classifier.network
+
+    def __enter__(self) -> None:
+        self.network.requires_grad_(True)
+
+    def __exit__(self, *error: object) -> None:
+        self.network.requires_grad_(False)
+
+
+def _guided(classifier: Classifier, image: Tensor, steps: int) -> None:
+    pixels = classifier.normalise(image)[0].permute(1, 2, 0).numpy()
+    GuidedIG().GetMask(
+        pixels, _gradients(classifier), x_baseline=np.zeros_like(pixels), x_steps=steps, fraction=0.5, max_dist=1.0
+    )
+
+
+def _blur(classifier: Classifier, image: Tensor, steps: int) -> None:
+    pixels = classifier.normalise(image)[0].permute(1, 2, 0).numpy()
+    BlurIG().GetMask(pixels, _gradients(classifier), steps=steps, batch_size=1)
+
+
+def _gradients(classifier: Classifier) -> Callable[..., dict[str, np.ndarray]]:
+    """The library's way to ask for gradients: normalised images [M, H, W, 3] in, gradients of the same shape out."""
+
+    def call(images: np.ndarray, call_model_args: object = None, expected_keys: object = None) -> dict[str, np.ndarray]:
+        leaf = torch.from_numpy(np.asarray(images, dtype=np.float32)).permute(0, 3, 1, 2).requires_grad_()
+        probability = classifier.network(leaf).softmax(dim=1).amax(dim=1)
+        [gradient] = torch.autograd.grad(probability.sum(), leaf)
+        return {INPUT_OUTPUT_GRADIENTS: gradient.permute(0, 2, 3, 1).numpy()}
+
+    return call
