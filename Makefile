@@ -56,6 +56,47 @@ lint: $(STAMP) ## Style and formatting
 type: $(STAMP) ## Types
 	$(BIN)/mypy
 
+# Folder of imagenet/, imagenet_seg/, coco/ and voc/; images of each that are drawn at random; further overrides.
+DATA ?=
+LIMIT ?=
+OVERRIDES ?=
+TABLES = $(if $(DATA),DIX_DATA='$(abspath $(DATA))') $(DIX) tables $(if $(LIMIT),--limit $(LIMIT)) $(OVERRIDES)
+
+.PHONY: tables
+tables: $(STAMP) ## The thesis's Tables 1-5, or what is missing for them: make tables DATA=FOLDER LIMIT=500
+	$(TABLES)
+
+.PHONY: table1
+table1: $(STAMP) ## Table 1: explanation tests on ImageNet, CNNs
+	$(TABLES) $@
+
+.PHONY: table2
+table2: $(STAMP) ## Table 2: explanation tests on ImageNet, Vision Transformers
+	$(TABLES) $@
+
+.PHONY: table3
+table3: $(STAMP) ## Table 3: segmentation tests, CNNs
+	$(TABLES) $@
+
+.PHONY: table4
+table4: $(STAMP) ## Table 4: segmentation tests, Vision Transformers
+	$(TABLES) $@
+
+.PHONY: table5
+table5: $(STAMP) ## Table 5: ablation study
+	$(TABLES) $@
+
+.PHONY: figures
+figures: $(STAMP) ## The thesis's Figures 1-3 in results/NAME/figures: make figures DATA=FOLDER
+	$(if $(DATA),DIX_DATA='$(abspath $(DATA))') $(DIX) figures $(OVERRIDES)
+
+.PHONY: embedded
+embedded: $(STAMP) ## Every method and metric on the embedded networks and photos: at most 45 minutes on two cores
+	@echo "25 photos with EfficientNet-Lite0, 5 with ViT-S/14; steps: DIX 10, IG 25, GIG 25, BIG 100"
+	$(DIX) run experiment=embedded
+	$(DIX) run experiment=embedded_vit
+	$(DIX) report embedded
+
 .PHONY: clean
 clean: ## Remove caches and the demo's and smoke run's stored rows (never other results)
 	rm -rf .pytest_cache .mypy_cache .ruff_cache build dist results/demo/store results/demo/images results/smoke
