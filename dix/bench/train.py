@@ -226,7 +226,7 @@ class _Training:
         logits = classifier.logits(images)
         loss = F.cross_entropy(logits, labels)
         if not torch.isfinite(loss):
-            raise ValueError(f"the training diverged (loss {float(loss)}): lower train.lr (now {self.settings.lr})")
+            raise ValueError(f"the training diverged (loss {loss.item()}): lower train.lr (now {self.settings.lr})")
         self.optimiser.zero_grad()
         loss.backward()
         self.optimiser.step()
