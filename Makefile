@@ -97,6 +97,20 @@ embedded: $(STAMP) ## Every method and metric on the embedded networks and photo
 	$(DIX) run experiment=embedded_vit
 	$(DIX) report embedded
 
+.PHONY: sanity
+sanity: $(STAMP) ## Randomise weights and labels (thesis, Figures 4-9, embedded): at most 10 minutes on two cores
+	$(DIX) train experiment=train_digits
+	$(DIX) train experiment=train_digits model.seed=1 train.seed=1 \
+		train.out=results/sanity/weights/lenet5_reseeded.safetensors
+	$(DIX) train experiment=train_digits train.labels=permuted
+	$(DIX) sanity parameters experiment=sanity_digits
+	$(DIX) sanity parameters experiment=sanity_smooth
+	$(DIX) sanity data experiment=sanity_data
+	$(DIX) sanity parameters experiment=sanity
+	$(DIX) sanity parameters experiment=sanity_vit
+	$(DIX) sanity data experiment=sanity_panel
+	$(DIX) sanity data experiment=figure9_digits run.name=sanity_panels
+
 .PHONY: clean
 clean: ## Remove caches and the demo's and smoke run's stored rows (never other results)
 	rm -rf .pytest_cache .mypy_cache .ruff_cache build dist results/demo/store results/demo/images results/smoke
