@@ -35,6 +35,8 @@ T = TypeVar("T")
 Clock = Callable[[], float]
 #: Forwards of a full chunk that are timed, after one that is not.
 REPEATS = 3
+#: Rows that stand for one another when the size of stored rows is measured.
+COPIES = 50
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,6 @@ def forecast(job: Job, prices: Prices, work: Work) -> Forecast:
         forwards += rows
     seconds["score"] = sum(prices.score[metric] * n for (_, metric), n in work.cells.items())
     stored = sum(work.cells.values())
-    files = min(work.batches, 1 + sum(seconds.values()) / max(job.run.flush_seconds, 1e-9))
     pictures = min(job.run.gallery, work.images) * (len(work.methods) + 1)
     return Forecast(
         job=job.name,
@@ -154,7 +155,7 @@ def forecast(job: Job, prices: Prices, work: Work) -> Forecast:
         forwards=round(forwards),
         explain_forwards=round(sum(prices.explain[name].rows * n for name, n in work.methods.items())),
         seconds=seconds,
-        disk=files * prices.file_bytes + stored * prices.row_bytes + pictures * prices.picture_bytes,
+        disk=min(1, work.batches) * prices.file_bytes + stored * prices.row_bytes + pictures * prices.picture_bytes,
         memory=prices.memory,
     )
 
@@ -339,12 +340,20 @@ def _rows(metric: str, ids: Sequence[str], scores: Scores) -> list[Row]:
 
 
 def _stored(rows: Sequence[Row]) -> tuple[float, float]:
-    """Bytes of a file with one row, and of each further row of the metrics' mixture."""
+    """Bytes of a file with one row, and of each further row of the metrics' mixture (the store joins small files)."""
     if not rows:
         return 0.0, 0.0
+    many = [_varied(row, copy) for row in rows for copy in range(COPIES)]
     with tempfile.TemporaryDirectory() as folder:
-        one, all_ = (_written(Path(folder) / name, some) for name, some in (("one", rows[:1]), ("all", rows)))
-    return one, max(0.0, all_ - one) / max(1, len(rows) - 1)
+        one, all_ = (_written(Path(folder) / name, some) for name, some in (("one", rows[:1]), ("all", many)))
+    return one, max(0.0, all_ - one) / len(many)
+
+
+def _varied(row: Row, copy: int) -> Row:
+    """Another image's row of the same size, whose numbers compress as badly."""
+    factor = 1 - copy / 1009
+    parts, curve = ([number * factor for number in numbers] for numbers in (row.parts, row.curve))
+    return Row(row.cell, f"{row.image}{copy}", row.value * factor, parts, curve, row.reason)
 
 
 def _written(folder: Path, rows: Sequence[Row]) -> float:

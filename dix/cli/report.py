@@ -15,13 +15,14 @@ import numpy as np
 from omegaconf import OmegaConf
 from PIL import Image
 
-from dix.bench import paper
+from dix.bench import paper, samples
 from dix.bench.compare import compare, compare_csv, compare_markdown
 from dix.bench.curves import curve_panels
 from dix.bench.figures import overlay
 from dix.bench.html import GalleryItem, render_html
 from dix.bench.render_text import head, render_claims_csv, render_csv, render_latex, render_markdown
-from dix.bench.samples import Key
+from dix.bench.samples import Block, Key
+from dix.bench.status import survey
 from dix.bench.store import ResultStore
 from dix.bench.tables import Cell, Evidence, Labels, Layout, MeanRank, Plan, Table, build, thesis_layout
 from dix.cli.config import CONF, composed, many, options
@@ -55,7 +56,7 @@ def main(arguments: argparse.Namespace) -> int:
         raise ValueError("dix report: name a results folder, or two with --compare")
     folder = results_folder(arguments.results)
     table = write(folder, arguments.title, arguments.table)
-    for line in gaps(table):
+    for line in [*gaps(table), *incomplete(ResultStore(folder))]:
         print(line)
     return 0
 
@@ -84,6 +85,20 @@ def gaps(table: Table) -> list[str]:
             what = "everything" if len(missing) == len(cells) else f"{len(missing)} of {len(cells)} cells"
             lines.append(f"missing: {what} of {block.model} on {block.dataset}, protocol {block.protocol}")
     return [*lines, "run the same job again to complete them; nothing stored is computed twice"] if lines else []
+
+
+def incomplete(store: ResultStore) -> list[str]:
+    """Cells whose jobs have not stored all their images, a line for each model and data set."""
+    cells = survey(store).incomplete
+    lines = []
+    for group in dict.fromkeys(cell.group for cell in cells):
+        own = [cell for cell in cells if cell.group == group]
+        missing, failed = (sum(getattr(cell, what) for cell in own) for what in ("missing", "failed"))
+        lines.append(
+            f"{group.replace('--', ', ')}: {missing:,} rows missing and {failed:,} failed in {len(own)} cells; "
+            f"`dix status {store.folder.parent.name}` names them"
+        )
+    return lines
 
 
 def _compare(first: Path, second: Path) -> int:
@@ -120,7 +135,7 @@ def evidence_of(store: ResultStore) -> Evidence:
     cells = store.cells()
     if not cells:
         raise ValueError(f"{store.folder.parent} holds no results yet; `dix run` makes some")
-    return Evidence(store.rows(), cells, _skips(store), provenance(store))
+    return Evidence(samples.stored(store), cells, _skips(store), provenance(store))
 
 
 def table_number(store: ResultStore) -> int:
@@ -139,8 +154,9 @@ def plans_of(store: ResultStore, title: str, number: int = 0) -> dict[str, Plan]
     settings = {r["config"]["protocol"]["name"]: r["config"]["protocol"] for r in store.read_json("provenance")}
     plans = {}
     for name in sorted({str(cell["protocol"]) for cell in cells}):
-        layout = _thesis_layout(number, name) if number else None
-        wanted = {str(cell["metric"]) for cell in cells if cell["protocol"] == name} | {*(layout or _NO_LAYOUT).metrics}
+        wanted = {str(cell["metric"]) for cell in cells if cell["protocol"] == name}
+        layout = _thesis_layout(number, name, wanted) if number else None
+        wanted |= {*layout.metrics} if layout else set()
         plans[name] = Plan(
             metrics=metrics_of(wanted, name, settings.get(name, {})),
             title=title,
@@ -152,17 +168,16 @@ def plans_of(store: ResultStore, title: str, number: int = 0) -> dict[str, Plan]
     return plans
 
 
-_NO_LAYOUT = Layout((), (), ())
-
-
-def _thesis_layout(number: int, protocol: str) -> Layout:
+def _thesis_layout(number: int, protocol: str, stored: Iterable[str]) -> Layout:
+    """The thesis's blocks, methods and metrics, and further stored metrics as more lines."""
     layout = thesis_layout(number, protocol)
-    return layout._replace(metrics=tuple(THESIS_METRICS.get(name, name) for name in layout.metrics))
+    metrics = [THESIS_METRICS.get(name, name) for name in layout.metrics]
+    return layout._replace(metrics=(*metrics, *sorted(set(stored) - set(metrics), key=_place)))
 
 
 def _of_protocol(evidence: Evidence, protocol: str) -> Evidence:
     """The rows and cells of one protocol."""
-    rows = evidence.rows[evidence.rows["protocol"] == protocol]
+    rows = samples.of_protocol(evidence.rows, protocol)
     return replace(evidence, rows=rows, cells=[cell for cell in evidence.cells if cell["protocol"] == protocol])
 
 
@@ -230,15 +245,10 @@ def gallery_of(folder: Path, table: Table, evidence: Evidence) -> list[GalleryIt
 def _gallery_item(folder: Path, group: str, table: Table, evidence: Evidence) -> GalleryItem:
     about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
     model, dataset, protocol = group.split("--")
-    rows = evidence.rows
-    own = rows[(rows["model"] == model) & (rows["dataset"] == dataset) & (rows["protocol"] == protocol)]
-    own = own[own["image"] == about["image"]]
     photo = _pixels(folder / "photo.png")
     maps = {path.stem: _pixels(path) for path in folder.glob("*.png") if path.stem != "photo"}
     order = [*table.layout.methods, *sorted(set(maps) - set(table.layout.methods))]
-    scores: dict[str, dict[str, float]] = {}
-    for method, metric, value in zip(own["method"], own["metric"], own["value"], strict=True):
-        scores.setdefault(method, {})[metric] = value
+    scores = samples.scores_of(evidence.rows, Block(protocol, dataset, model), about["image"])
     return GalleryItem(
         image_id=f"{about['image']} \u00b7 {table.labels.model(model)}",
         label=f"explained: {about['explained']}, p = {about['probability']:.2f}",
@@ -303,6 +313,7 @@ def provenance(store: ResultStore) -> dict[str, Any]:
         "unread": {image: reason for record in store.read_json("unread") for image, reason in record.items()},
         "cost": [_cost(record) for record in records],
         "damaged files set aside": store.damaged(),
+        "incomplete": incomplete(store),
     }
 
 
