@@ -23,7 +23,6 @@ from dix.integrate import PHI, baseline, quadrature
 from dix.maps import min_max, resize
 from dix.passes import Passes
 from dix.seeding import generator
-from dix.seeding import generator
 
 
 class Flops(TorchDispatchMode):
@@ -120,105 +119,6 @@ def _literal_layer(classifier: Classifier, image: Tensor, method: Dix, layer: st
         total = term if total is None else total + term
     assert total is not None
     return (h * total).mean(dim=1)
-
-
-@dataclass(frozen=True)
-class Speed:
-    """What one method, or several together, costs on one model.
-
-    batch: images explained together. images_per_second: of the best of the repeats. forward_equivalents: F per image.
-    literal: images per second of `literal_dix`, or NaN where there is no such form.
-    """
-
-    model: str
-    method: str
-    batch: int
-    images_per_second: float
-    forward_equivalents: float
-    literal: float = float("nan")
-
-    @property
-    def ratio(self) -> float:
-        """How many times as fast as the literal way."""
-        return self.images_per_second / self.literal
-
-
-def bench(
-    models: Mapping[str, Classifier],
-    methods: Mapping[str, Explainer],
-    batch: int = 8,
-    chunk: int = 32,
-    repeats: int = 1,
-    literal_images: int = 1,
-) -> Iterator[Speed]:
-    """Measure every method on every model that it supports, and all of them together, on seeded random pixels.
-
-    literal_images: how many of the images the literal way explains, one at a time, to be timed; 0 leaves it out.
-    """
-    for model, classifier in models.items():
-        size = classifier.input_size
-        pixels = torch.rand(batch, 3, size, size, generator=generator(0, "speed")).to(classifier.mean)
-        able = {name: method for name, method in methods.items() if not method.unsupported(classifier)}
-        for name, method in able.items():
-            literal = _literal_speed(classifier, method, pixels[:literal_images], repeats)
-            yield _speed(model, name, [method], classifier, pixels, chunk, repeats, literal)
-        if len(able) > 1:
-            nan = float("nan")
-            yield _speed(model, " + ".join(able), list(able.values()), classifier, pixels, chunk, repeats, nan)
-
-
-def _speed(
-    model: str,
-    name: str,
-    methods: Sequence[Explainer],
-    classifier: Classifier,
-    pixels: Tensor,
-    chunk: int,
-    repeats: int,
-    literal: float,
-) -> Speed:
-    cost = forward_equivalents(classifier, methods, pixels, chunk)
-
-    def run() -> None:
-        passes = Passes(classifier, pixels, chunk=chunk)
-        for method in methods:
-            method.explain(passes)
-
-    return Speed(model, name, len(pixels), len(pixels) / seconds(run, classifier.device, repeats), cost, literal)
-
-
-def _literal_speed(classifier: Classifier, method: Explainer, pixels: Tensor, repeats: int) -> float:
-    has_literal = isinstance(method, Dix) and classifier.kind == "cnn" and method.combine == "mean" and len(pixels) > 0
-    if not isinstance(method, Dix) or not has_literal:
-        return float("nan")
-    return len(pixels) / seconds(lambda: literal_dix(classifier, pixels, method), classifier.device, repeats)
-
-
-def seconds(run: Callable[[], object], device: torch.device, repeats: int = 1) -> float:
-    """Wall time of the fastest of `repeats` calls, with the device's queue empty before and after."""
-    return min(_timed(run, device) for _ in range(max(1, repeats)))
-
-
-def _timed(run: Callable[[], object], device: torch.device) -> float:
-    _synchronise(device)
-    start = time.perf_counter()
-    run()
-    _synchronise(device)
-    return time.perf_counter() - start
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def as_text(rows: Sequence[Speed]) -> str:
-    """The rows as a table for a terminal."""
-    lines = [f"{'model':22}{'method':34}{'batch':>6}{'images/s':>10}{'F/image':>9}{'literal/s':>11}{'ratio':>7}"]
-    for row in rows:
-        speeds = f"{row.images_per_second:10.3f}{row.forward_equivalents:9.2f}{row.literal:11.3f}{row.ratio:7.2f}"
-        lines.append(f"{row.model:22}{row.method:34}{row.batch:6}{speeds}")
-    return "\n".join(lines)
 
 
 @dataclass(frozen=True)
