@@ -144,5 +144,6 @@ def _difference(stored: Row, again: Row | None) -> str:
         if old.shape != new.shape:
             return f"{what}: stored {old.size} numbers, now {new.size}"
         if not np.allclose(new, old, rtol=RELATIVE, atol=ABSOLUTE, equal_nan=True):
-            return f"{what}: differs by {np.nanmax(np.abs(new - old)):.4g}"
+            worst = int(np.nan_to_num(np.abs(new - old), nan=np.inf).argmax())
+            return f"{what}: stored {old[worst]:.6g}, now {new[worst]:.6g}"
     return ""

@@ -1,0 +1,127 @@
+"""Recomputed rows: the same where nothing changed, named where anything did."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from engine_parts import Brightness, Failing, Made, NotFinite, job
+
+from baselines.controls import Random
+from dix.bench.evaluate import evaluate
+from dix.bench.job import Job
+from dix.bench.store import ResultStore
+from dix.bench.verify import ABSOLUTE, Checked, sample, verify
+
+METHODS = {"brightness": Brightness(), "random": Random(), "broken": NotFinite()}
+
+
+def whole(**changes: object) -> Job:
+    return dataclasses.replace(job(METHODS), **changes)  # type: ignore[arg-type]
+
+
+def checked(store: ResultStore, made: Job, count: int = 1000, seed: int = 0) -> list[Checked]:
+    def part(group: str, methods: Sequence[str], metrics: Sequence[str]) -> Job:
+        assert group == made.group
+        some = {name: made.methods[name] for name in methods}
+        return dataclasses.replace(made, methods=some, metrics={name: made.metrics[name] for name in metrics})
+
+    return list(verify(store, sample(store.rows(), count, seed), part))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ResultStore:
+    store = ResultStore(tmp_path)
+    evaluate(whole(), store)
+    return store
+
+
+def changed(store: ResultStore, change: dict[str, object], image: str, metric: str, method: str = "random") -> None:
+    """Write other values into the stored row of one image, metric and method."""
+    digests = {cell["cell"] for cell in store.cells() if (cell["metric"], cell["method"]) == (metric, method)}
+    for path in store.folder.glob("rows/*/*.parquet"):
+        table = pq.read_table(path)
+        records = table.to_pylist()
+        for record in records:
+            if record["image"] == image and record["cell"] in digests:
+                record.update(change)
+        pq.write_table(pa.Table.from_pylist(records, schema=table.schema), path)
+
+
+def test_an_untouched_store_is_the_same_to_the_last_row(store: ResultStore) -> None:
+    found = checked(store, whole())
+    assert len(found) == 8 * 3 * 4
+    assert [one.fault for one in found] == [""] * len(found)
+    assert all(one.stored == one.again for one in found if one.name.method != "broken")
+
+
+def test_rows_are_recomputed_in_their_own_batch(store: ResultStore) -> None:
+    seen: list[tuple[str, ...]] = []
+
+    @dataclasses.dataclass(frozen=True)
+    class Watching(Brightness):
+        def explain(self, passes):
+            seen.append(tuple(passes.ids))
+            return super().explain(passes)
+
+    names = [name for name in sample(store.rows(), 1000) if (name.image, name.method) == ("image4", "brightness")]
+    made = whole(methods={"brightness": Watching()})
+    list(verify(store, names, lambda *_: made))
+    assert seen == [("image3", "image4", "image5")]
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"value": 55.5}, "value: stored 55.5, now "),
+        ({"curve": [0.0, 0.25, 0.5]}, "curve: stored 3 numbers, now 4"),
+        ({"reason": "made up"}, "reason: stored 'made up', now ''"),
+        ({"value": float("nan")}, "value: stored nan, now "),
+    ],
+)
+def test_a_changed_row_is_named(store: ResultStore, change: dict[str, object], fault: str) -> None:
+    changed(store, change, "image1", "neg")
+    faulty = [one for one in checked(store, whole()) if one.fault]
+    assert [(one.name.image, one.name.metric, one.name.method) for one in faulty] == [("image1", "neg", "random")]
+    assert faulty[0].fault.startswith(fault)
+
+
+@pytest.mark.parametrize(("shift", "same"), [(0.5, True), (2.5, False)])
+def test_the_tolerance_is_what_it_says(store: ResultStore, shift: float, same: bool) -> None:
+    def first() -> Checked:
+        chosen = [one for one in checked(store, whole()) if one.name[2:] == ("random", "neg", "tested", "image0")]
+        return chosen[0]
+
+    changed(store, {"value": first().stored + shift * ABSOLUTE}, "image0", "neg")
+    assert (first().fault == "") is same
+
+
+def test_another_identity_is_named(store: ResultStore) -> None:
+    other = whole(protocol=dataclasses.replace(whole().protocol, seed=7))
+    faults = {one.fault for one in checked(store, other)}
+    assert faults == {"protocol.seed: stored 0, wanted 7"}
+
+
+def test_a_method_that_raises_and_an_image_that_is_gone(store: ResultStore) -> None:
+    failing = whole(methods={"brightness": dataclasses.replace(Failing(), image="image5")})
+    rows = [name for name in sample(store.rows(), 1000) if name.method == "brightness" and name.metric == "neg"]
+    found = {one.name.image: one.fault for one in verify(store, rows, lambda *_: failing)}
+    assert "Failing" in found["image0"]  # another class is another identity
+    gone = whole(methods={"brightness": Brightness()}, dataset=Made(7))
+    found = {one.name.image: one.fault for one in verify(store, rows, lambda *_: gone)}
+    assert "fingerprint" in found["image7"]
+
+
+def test_samples_are_seeded_distinct_and_ordered(store: ResultStore) -> None:
+    rows = store.rows()
+    first = sample(rows, 10, seed=3)
+    assert first == sample(rows.sample(frac=1.0, random_state=1), 10, seed=3)
+    assert len(set(first)) == 10
+    assert first != sample(rows, 10, seed=4)
+    assert len(sample(rows, 10_000)) == len(rows)
+    assert sample(pd.DataFrame(columns=rows.columns), 5) == []
