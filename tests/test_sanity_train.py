@@ -15,7 +15,7 @@ import torch
 from dix_networks import SIDE, small_cnn
 from PIL import Image
 
-from datasets.api import Dataset
+from datasets.api import Dataset, Record
 from datasets.imagenet import ImageNet
 from datasets.mnist import Mnist
 from datasets.preprocess import Preprocess
@@ -96,6 +96,33 @@ def test_two_trainings_give_the_same_bytes_and_another_seed_does_not(tmp_path: P
     train(digits(files[1]))
     train(digits(files[2], seed=1))
     assert digest(files[0]) == digest(files[1]) != digest(files[2])
+
+
+def test_dropout_hangs_on_the_seed_alone(tree: Path, tmp_path: Path) -> None:
+    files = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    for number, file in enumerate(files):
+        torch.manual_seed(number)
+        train(pictures(tree, file, epochs=2))
+    assert digest(files[0]) == digest(files[1])
+
+
+class Watched(Mnist):
+    """Notes which digits are read."""
+
+    def read(self, index: int) -> Record:
+        """One digit."""
+        self.__dict__.setdefault("seen", []).append(index)
+        return super().read(index)
+
+
+def test_every_epoch_sees_every_image_once_in_an_order_of_its_own(tmp_path: Path) -> None:
+    watched = Watched(part="test")
+    task = digits(tmp_path / "a.safetensors", epochs=2, cache=False, batch_size=100)
+    train(replace(task, train=watched, held_out=None))
+    seen = watched.__dict__["seen"]
+    first, second = seen[:1000], seen[1000:2000]
+    assert sorted(first) == sorted(second) == list(range(1000))
+    assert len({tuple(first), tuple(second), tuple(range(1000))}) == 3
 
 
 def test_the_embedded_digits_are_learnt(tmp_path: Path) -> None:
