@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -235,6 +236,24 @@ def _matrix(column: pa.ChunkedArray, value: Floats) -> Lists:
     matrix = np.full((len(lengths), width), np.nan, dtype=flat.dtype)
     matrix[full] = flat.reshape(-1, width)
     return matrix
+
+
+def of_protocol(rows: pd.DataFrame | Mapping[Key, Sample], protocol: str) -> pd.DataFrame | Mapping[Key, Sample]:
+    """The rows or samples of one protocol."""
+    if isinstance(rows, Mapping):
+        return {key: sample for key, sample in rows.items() if key.block.protocol == protocol}
+    return rows[rows["protocol"] == protocol]
+
+
+def scores_of(rows: pd.DataFrame | Mapping[Key, Sample], block: Block, image: str) -> dict[str, dict[str, float]]:
+    """What one image of a block scored, by method and metric."""
+    scores: dict[str, dict[str, float]] = {}
+    samples = rows if isinstance(rows, Mapping) else read(rows[rows["image"] == image])
+    for key, sample in samples.items():
+        place = bisect_left(sample.images, image)
+        if key.block == block and sample.images[place : place + 1] == (image,):
+            scores.setdefault(key.method, {})[key.metric] = float(sample.value[place])
+    return scores
 
 
 def derive(samples: Mapping[Key, Sample], metrics: Mapping[str, Summarised]) -> dict[Key, Sample]:

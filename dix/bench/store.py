@@ -139,15 +139,16 @@ class ResultStore:
         columns = {name: [getattr(row, name) for row in rows] for name in SCHEMA.names}
         columns["parts"], columns["curve"] = ([list(v) for v in columns[name]] for name in ("parts", "curve"))
         self.append_table(group, pa.table(columns, schema=SCHEMA))
-        if len(self._own[group]) >= SMALL_PARTS:
-            self.compact(group)
 
     def append_table(self, group: str, table: pa.Table) -> None:
         """Add rows of one group that are a table already, all or none of them."""
         part = self._make("rows", group) / f"part-{uuid.uuid4().hex}.parquet"
         with _atomic(part) as temporary:
             pq.write_table(table.cast(SCHEMA), temporary, compression="zstd", write_page_checksum=True)
-        self._own.setdefault(group, []).append(part)
+        own = self._own.setdefault(group, [])
+        own.append(part)
+        if len(own) >= SMALL_PARTS:
+            self.compact(group)
 
     def compact(self, group: str) -> None:
         """Put the small parts that this process wrote together into one; other processes' files are left alone.

@@ -68,14 +68,15 @@ class Labels:
 class Evidence:
     """What the store holds.
 
-    rows: one row for each (cell, image) with the columns `samples.COLUMNS`. cells: the stored cells' names and
-    identities. skips: (model, data set, method, metric, reason) of impossible cells; "*" as a name stands for all.
+    rows: one row for each (cell, image) with the columns `samples.COLUMNS`, or what `samples.stored` reads. cells: the
+    stored cells' names and identities. skips: (model, data set, method, metric, reason) of impossible cells, "*" as a
+    name stands for all.
     provenance: what the numbers depend on besides, printed with them. The tables know the keys `weights` and
     `incomparable` (a text by model; `incomparable` also by data set: why its values must not be held against the
     thesis's), `protocol` (choices by protocol), `images`, `machine`, `versions` and `cost`; others are printed too.
     """
 
-    rows: pd.DataFrame
+    rows: pd.DataFrame | Mapping[Key, Sample]
     cells: Sequence[Mapping[str, Any]] = ()
     skips: Sequence[Skip] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
