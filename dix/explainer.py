@@ -74,7 +74,7 @@ class LayerSums:
     path: Path
 
     def compute(self, passes: Passes) -> tuple[Tensor, dict[Phi, Tensor]]:
-        """H [B, C, h, w] and, by phi, the sums [B, C, h, w]."""
+        """h [B, C, h, w] and, by phi, the sums [B, C, h, w]."""
         x = passes.activation(self.layer)
         noise = passes.noise(x.shape[1:], f"baseline {self.layer}") if self.path.baseline == "noise" else None
         z = baseline(self.path.baseline, x, noise)
@@ -95,7 +95,7 @@ class LayerSums:
 
 
 def gradient_at(passes: Passes, layer: str, r: Tensor, part: Rows, score: Score = "logit") -> Tensor:
-    """G [p, b, ...] of the score at interpolants r [p, b, ...] of a layer, through the layer's tail alone."""
+    """g [p, b, ...] of the score at interpolants r [p, b, ...] of a layer, through the layer's tail alone."""
     leaf = r.flatten(0, 1).requires_grad_()
     with torch.enable_grad():
         logits = passes.classifier.tail(layer).logits(leaf, passes.context(layer), part.image_of_row)
@@ -186,7 +186,7 @@ class Rollout:
         return row
 
     def _step(self, row: Tensor, e: Tensor) -> Tensor:
-        """Row (E + I), with rows scaled first if asked for (one of zeros stays so); E [M, T, T] is never copied."""
+        """row (E + I), with rows scaled first if asked for (one of zeros stays so); E [M, T, T] is never copied."""
         mixed = e.sum(dim=-1) + float(self.residual)
         scaled = row / mixed.where(mixed > 0, torch.ones_like(mixed)) if self.normalise_rows else row
         return torch.einsum("mt,mts->ms", scaled, e) + (scaled if self.residual else 0)

@@ -104,7 +104,7 @@ class Passes:
         return values.gather(1, targets[:, None])[:, 0]
 
     def activation(self, layer: str) -> Tensor:
-        """X [B, ...]: what `layer` (an alias or a module name) returns for the unaltered images."""
+        """x [B, ...]: what `layer` (an alias or a module name) returns for the unaltered images."""
         name = self.classifier.layer(layer)
         return self._capture_of(name).activations[name].detach()
 
