@@ -310,11 +310,14 @@ class ResultStore:
 
     def _part(self, path: Path, columns: Sequence[str]) -> pa.Table | None:
         """One part, or None where it is gone or damaged. Raises StaleResults where its columns are others."""
+        names: list[str] = []
         try:
             with pq.ParquetFile(path, read_dictionary=list(TEXTS), page_checksum_verification=True) as part:
                 names = part.schema_arrow.names
                 if names == SCHEMA.names:
                     return part.read(columns=list(columns), use_threads=False)
+        except KeyError:
+            names = pq.read_schema(path).names  # a column of texts is not there
         except FileNotFoundError:
             return None
         except (pa.ArrowInvalid, OSError) as error:

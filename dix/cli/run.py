@@ -15,6 +15,8 @@ from dix.cli.config import CONF, composed, with_folders
 
 #: A sweep whose launcher broke is handed over again, for what is left, until it has been so often in all.
 PASSES = 4
+#: Seconds that a SLURM job must have before it may be told to stop: it starts, and stores a first batch.
+WORK = 30
 #: Deaths of its process after which a job is left out of a further pass, by launcher.
 PATIENCE = {"joblib": 2, "submitit": 1}
 
@@ -56,9 +58,9 @@ def check_launcher(launcher: Any) -> None:
     if "signal_delay_s" not in launcher:
         return
     work = 60 * launcher.timeout_min - launcher.signal_delay_s - 60
-    if work < 60:
+    if work < WORK:
         raise ValueError(
-            "hydra.launcher: expected 60 * timeout_min to be at least signal_delay_s + 120 seconds, got "
+            f"hydra.launcher: expected 60 * timeout_min to be at least signal_delay_s + {60 + WORK} seconds, got "
             f"timeout_min={launcher.timeout_min} and signal_delay_s={launcher.signal_delay_s}: "
             f"a job would be told to stop after {max(work, 0)} s"
         )

@@ -1,0 +1,96 @@
+"""Stores, jobs and processes for the tests of what happens to them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import engine_parts as parts
+
+from dix.bench.evaluate import evaluate
+from dix.bench.store import NAMES, ResultStore
+
+#: One process that computes a shard of a job on made images, slowly enough to be killed in the middle.
+SHARD = textwrap.dedent("""
+    import sys, time
+    import dix, engine_parts as parts
+    from dix.bench.evaluate import evaluate
+    from dix.bench.store import ResultStore
+    folder, shard, of, images, pause = sys.argv[1], *map(int, sys.argv[2:5]), float(sys.argv[5])
+    job = parts.job(dataset=parts.Made(count=images), batch_size=1, shard=[shard, of])
+    evaluate(job, ResultStore(folder), lambda done, total: time.sleep(pause))
+""")
+
+
+#: A process that has imported everything; each shard it reads the number of becomes a child, whose id it prints.
+NURSERY = textwrap.dedent("""
+    import os, signal, sys, time
+    import dix, engine_parts as parts
+    from dix.bench.evaluate import evaluate
+    from dix.bench.store import ResultStore
+    folder, of, images, pause = sys.argv[1], *map(int, sys.argv[2:4]), float(sys.argv[4])
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for line in sys.stdin:
+        child = os.fork()
+        if not child:
+            job = parts.job(dataset=parts.Made(count=images), batch_size=1, shard=[int(line), of])
+            evaluate(job, ResultStore(folder), lambda done, total: time.sleep(pause))
+            os._exit(0)
+        print(child, flush=True)
+""")
+
+
+class Nursery:
+    """Starts shards within milliseconds, so that many can be killed."""
+
+    def __init__(self, folder: Path, of: int, images: int, pause: float) -> None:
+        words = [str(folder), str(of), str(images), str(pause)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", NURSERY, *words],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def start(self, shard: int) -> int:
+        """Begin a shard; its process id."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{shard}\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+    def close(self) -> None:
+        """End the process that starts the others."""
+        self.process.communicate()
+
+
+def start(folder: Path, shard: int, of: int, images: int, pause: float = 0.0) -> subprocess.Popen[bytes]:
+    """Begin one shard in a process of its own."""
+    words = [str(folder), str(shard), str(of), str(images), str(pause)]
+    return subprocess.Popen(
+        [sys.executable, "-c", SHARD, *words],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def whole(folder: Path, images: int, **run: object) -> None:
+    """The same job in one go, in this process."""
+    evaluate(parts.job(dataset=parts.Made(count=images), **{"batch_size": 1, **run}), ResultStore(folder))
+
+
+def content(folder: Path) -> bytes:
+    """A hash of every row of a store with all its bits, in the order of cells and images."""
+    digest = hashlib.sha256()
+    rows = ResultStore(folder).rows()
+    for row in rows[[*NAMES, "image", "value", "parts", "curve", "reason", "note"]].itertuples(index=False):
+        texts = [str(item) for item in (*row[:6], row[9], row[10])]
+        digest.update("|".join(texts).encode() + row[6].hex().encode() + row[7].tobytes() + row[8].tobytes())
+    return digest.digest() + len(rows).to_bytes(8, "big")
