@@ -94,7 +94,8 @@ class Passes:
 
     def explain_targets(self, targets: Tensor) -> None:
         """Set [B] the outputs to explain, before anything that depends on them was asked for."""
-        assert "targets" not in self.__dict__ and not self._memo, "evidence about other targets exists already"
+        assert "targets" not in self.__dict__, "the targets were asked for already"
+        assert not self._memo, "evidence about other targets exists already"
         self._targets = targets
 
     def score(self, logits: Tensor, rows: Tensor | None = None, kind: Score = "logit") -> Tensor:
