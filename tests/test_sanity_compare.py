@@ -260,6 +260,7 @@ def test_faults_are_counted_and_never_averaged(
         assert rows.at[faulty_ids[0], "note"] == "failed: RuntimeError: made to fail"
     text = documents(ResultStore(tmp_path))
     assert f"1.000 (2 {fault})" in text["sanity.md"]
+    assert "| | mean of x > 0 | 1.000 (4 images) |" in text["sanity.md"]
 
 
 def test_an_image_whose_original_map_is_faulty_is_left_out_and_said(

@@ -205,8 +205,7 @@ def _block(methods: Sequence[Curves]) -> Iterator[str]:
     for i, x in enumerate(first.x):
         cells = " | ".join(_cell(point, remark) for point, remark in (column[i] for column in columns))
         yield f"| {x} | {first.names[i]} | {cells} |"
-    means = " | ".join(_cell(mean_of(each.altered()), "") for each in methods)
-    yield f"| | mean of x > 0 | {means} |"
+    yield f"| | mean of x > 0 | {' | '.join(map(_mean_cell, methods))} |"
     if first.measure == "entropy":
         rises = " | ".join(_cell(mean_of(rise(each)), "") for each in methods)
         yield f"| | relative rise | {rises} |"
@@ -214,6 +213,12 @@ def _block(methods: Sequence[Curves]) -> Iterator[str]:
         for reason, count in each.excluded.items():
             yield ""
             yield f"{each.method}: {count} images left out: {reason}."
+
+
+def _mean_cell(curves: Curves) -> str:
+    """The mean over the altered networks, of the images that have all of them; how many, where some have not."""
+    mean = mean_of(curves.altered())
+    return _cell(mean, f"{mean.n} images" if mean.n < len(curves.images) else "")
 
 
 def rise(curves: Curves) -> Floats:
