@@ -97,6 +97,18 @@ embedded: $(STAMP) ## Every method and metric on the embedded networks and photo
 	$(DIX) run experiment=embedded_vit
 	$(DIX) report embedded
 
+SHARDS ?= 8
+
+.PHONY: slurm-table1
+slurm-table1: $(STAMP) ## Table 1 on a SLURM cluster: make slurm-table1 DATA=FOLDER SHARDS=8 OVERRIDES=hydra.launcher.partition=gpu
+	$(if $(DATA),DIX_DATA='$(abspath $(DATA))') $(DIX) run experiment=table1 hydra/launcher=slurm \
+		'run.shard=$(shell seq -s, -f '[%g,$(SHARDS)]' 0 $$(($(SHARDS) - 1)))' $(OVERRIDES); \
+		code=$$?; $(DIX) status table1; $(DIX) report table1; exit $$code
+
+.PHONY: slurm-test
+slurm-test: $(STAMP) ## A sweep through a real SLURM of one node (Debian: slurmctld slurmd slurm-client munge slurmdbd mariadb-*-core)
+	$(ONE_THREAD) $(BIN)/python -m pytest tests/test_slurm_sweep.py
+
 .PHONY: sanity
 sanity: $(STAMP) ## Randomise weights and labels (thesis, Figures 4-9, embedded): at most 10 minutes on two cores
 	$(DIX) train experiment=train_digits

@@ -14,11 +14,11 @@ from typing import Any
 from dix.cli.config import CONF, composed, with_folders
 
 #: A sweep whose launcher broke is handed over again, for what is left, until it has been so often in all.
-PASSES = 4
+PASSES = 8
 #: Seconds that a SLURM job must have before it may be told to stop: it starts, and stores a first batch.
 WORK = 30
 #: Deaths of its process after which a job is left out of a further pass, by launcher.
-PATIENCE = {"joblib": 2, "submitit": 1}
+PATIENCE = {"joblib": 3, "submitit": 1}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +40,7 @@ def main(options: argparse.Namespace) -> int:
     if sweep:
         check_launcher(config.hydra.launcher)
         _announce(results, config, words)
-        trouble = _sweep(words, results, config.hydra.sweeper.get("max_batch_size"))
+        trouble = _sweep(words, results, config.hydra.launcher, config.hydra.sweeper.get("max_batch_size"))
     else:
         _hand_over(words)
     failed = [name for name in _failures(results) if name not in before or sweep]
@@ -88,21 +88,25 @@ def _announce(results: str, config: Any, words: Sequence[str]) -> None:
     ResultStore(results).write_json("sweeps", "last", {"jobs": len(jobs), "words": list(words)})
 
 
-def _sweep(words: list[str], results: str, batch: int | None) -> str:
-    """Hand a sweep over, again where the launcher breaks before all jobs were started; what broke it last, or ""."""
+def _sweep(words: list[str], results: str, launcher: Any, batch: int | None) -> str:
+    """Hand a sweep over, and again where the launcher breaks before all jobs were started; what broke last, or "".
+
+    A joblib process that dies takes the others with it, so that jobs are run singly from the third pass on: then the
+    one that died is the one to leave out.
+    """
     trouble = ""
-    for _ in range(PASSES):
+    for number in range(PASSES):
         try:
-            _hand_over(words)
-            return trouble
+            _hand_over([*words, "hydra.launcher.pre_dispatch=1"] if "n_jobs" in launcher and number > 1 else words)
+            return ""  # what was left out is on record as failed
         except Exception as error:
-            launcher = type(error).__module__.split(".")[0]
-            if launcher not in PATIENCE:
+            library = type(error).__module__.split(".")[0]
+            if library not in PATIENCE:
                 raise
             trouble = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
-            if launcher == "submitit" and _wait_for_slurm(Path(results)) < (batch or sys.maxsize):
+            if library == "submitit" and _wait_for_slurm(Path(results)) < (batch or sys.maxsize):
                 return trouble  # SLURM itself queues again what it lost; all the others were started
-            os.environ["DIX_GIVE_UP_AFTER"] = str(PATIENCE[launcher])
+            os.environ["DIX_GIVE_UP_AFTER"] = str(PATIENCE[library])
             print(f"dix: {trouble}; going on with what is left", file=sys.stderr)
     return trouble
 
