@@ -92,18 +92,23 @@ def dix(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 SMALL = ["metric=[neg]", "run.limit=2", "run.workers=0", "run.threads=1", "run.gallery=0", "run.name=sweep"]
 
 
-def test_only_failed_runs_a_job_again_that_failed_as_a_whole(tmp_path: Path) -> None:
-    """The weights' file is missing at first; the other job of the sweep is not begun again."""
-    sweep = ["run", "-m", *SMALL, "method=[random]", "model=lenet5,efficientnet_lite0"]
-    broken = dix(tmp_path, *sweep, "++model.weights=weights.pth", "run.on_error=skip")
+def test_only_failed_runs_a_job_again_that_failed_as_a_whole_and_no_other(tmp_path: Path) -> None:
+    """A file of weights is missing at first."""
+    sweep = ["run", "-m", *SMALL, "model=efficientnet_lite0"]
+    broken = dix(tmp_path, *sweep, "method=random,center", "model.weights=weights.pth")
     assert broken.returncode == 1
     assert broken.stderr.count("dix: failed: ") == 2
-    assert "run.only=failed" in broken.stderr
-    mended = dix(tmp_path, "run", "-m", *SMALL, "method=[random]", "model=efficientnet_lite0", "run.only=failed")
-    assert "no new" not in mended.stdout
+    assert "Again, only these: dix run -m" in broken.stderr
     status = dix(tmp_path, "status", "sweep")
     assert status.returncode == 1
-    assert "failed: lenet5--" in status.stdout
+    assert status.stdout.count("failed: efficientnet_lite0--") == 2
+    mended = dix(tmp_path, *sweep, "method=random,ones", "run.only=failed")
+    assert mended.returncode == 1  # the other failed job was not asked for
+    assert [line.split(": ")[1].split(" in ")[0] for line in mended.stdout.splitlines()] == [
+        "2 images, 2 new rows",
+        "nothing had failed",
+    ]
+    assert mended.stderr.count("dix: failed: ") == 1
 
 
 @pytest.mark.slow

@@ -28,8 +28,6 @@ from dix.cli.progress import progress_of
 
 #: Set for a further pass of a sweep: jobs whose process died so often are left out.
 GIVE_UP = "DIX_GIVE_UP_AFTER"
-#: Settings that belong to a job's name beside its five groups.
-_GROUPS = ("model", "dataset", "method", "metric", "protocol")
 
 
 def run_job(config: DictConfig) -> None:
@@ -54,11 +52,14 @@ def run_job(config: DictConfig) -> None:
 
 
 def key_of(config: DictConfig) -> str:
-    """Names a job's own files: no two jobs of a sweep share it, and it is the same when the job is run again."""
-    groups = {name: OmegaConf.to_container(config[name], resolve=True) for name in _GROUPS}
+    """Names a job's own files: by what its cells are called, its part of the images and its shard.
+
+    No two jobs of a sweep share it, and a job that is run again with a mended setting has it again.
+    """
     part, parts = config.run.shard
-    content = json.dumps([groups, part, parts], sort_keys=True, default=str)
     dataset = config.dataset.get("name", str(config.dataset.get("_target_", "data")).rsplit(".", 1)[-1].lower())
+    names = [sorted(map(str, config[group])) for group in ("method", "metric")]
+    content = json.dumps([*names, config.dataset.get("subset"), part, parts])
     shard = "" if parts == 1 else f"--{part}of{parts}"
     digest = hashlib.sha256(content.encode()).hexdigest()[:6]
     return f"{config.model.name}--{dataset}--{config.protocol.name}{shard}--{digest}"
@@ -155,7 +156,8 @@ def _say(job: Job, outcome: Outcome, begun: float) -> None:
         print(f"skipped {method}: {reason}")
     for image, reason in outcome.unread.items():
         print(f"left out {image}: {reason}")
-    what = f"{outcome.images} images, {outcome.rows} new rows" if outcome.images else "everything is stored already"
+    nothing = "nothing had failed" if job.run.only == "failed" else "everything is stored already"
+    what = f"{outcome.images} images, {outcome.rows} new rows" if outcome.images else nothing
     start = "" if outcome.first_forward is None else f", start-up {outcome.first_forward - begun:.1f} s"
     print(f"{job.name}: {what} in {job.run.results}{start}")
 
