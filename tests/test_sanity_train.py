@@ -263,3 +263,7 @@ def test_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert "2 epochs" in capsys.readouterr().out
     assert main([*words, "train.labels=nonsense"]) == 1
     assert "train.labels" in capsys.readouterr().err
+    assert main([*words, "train.held_out=[part]"]) == 1
+    assert "train.held_out: expected settings of the data set such as part:test, got 'part'" in capsys.readouterr().err
+    assert main([*words, "train.held_out=[part:train]", "train.out=other.safetensors"]) == 0
+    assert json.loads(Path("other.json").read_text())["trained"]["test_images"] == 60

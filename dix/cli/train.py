@@ -72,7 +72,10 @@ def _held_out(config: DictConfig, changes: Sequence[str]) -> Dataset | None:
     """The data set of the test images: the training images' with other settings; None where nothing is changed."""
     if not changes:
         return None
-    merged = OmegaConf.merge(config.dataset, OmegaConf.from_dotlist(list(changes)))
+    wrong = [change for change in changes if ":" not in change]
+    if wrong:
+        raise ValueError(f"train.held_out: expected settings of the data set such as part:test, got {wrong[0]!r}")
+    merged = OmegaConf.merge(config.dataset, dict(change.split(":", 1) for change in changes))
     assert isinstance(merged, DictConfig)
     return data_set(merged)
 

@@ -42,7 +42,7 @@ class Train:
     out: the weights to write (.safetensors); its provenance is written beside it.
     labels: "true", or "permuted": the images keep their order and the labels are dealt anew, seeded.
     seed: of the permutation, the order of images and dropout. The initial weights are the model's own (model.seed).
-    held_out: settings of the data set for the test images, say [part=test] or [root=/data/imagenet/val].
+    held_out: settings of the data set for the test images, say [part:test] or [root:/data/imagenet/val].
     stop_accuracy: stop after the epoch in which this share of the training images is right; 1.1: never.
     lr, weight_decay: of the optimiser ("adam", or "sgd" with momentum 0.9); the rate falls as a cosine.
     cache: keep all decoded images in memory (small data sets).
