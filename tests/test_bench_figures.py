@@ -90,3 +90,13 @@ def test_figures_have_the_same_bytes_every_time(tmp_path, kind, make):
 def test_an_unknown_format_is_named():
     with pytest.raises(ValueError, match=r"\['pdf', 'png', 'svg'\], got 'tiff'"):
         figures.figure_bytes(grid(), "tiff")
+
+
+def test_peaks_are_cut_to_the_quantile_and_nothing_else_changes():
+    values = np.arange(400, dtype=float).reshape(20, 20)
+    cut = figures.without_peaks(values, share=0.01)
+    assert cut.max() == pytest.approx(0.99 * 399)
+    np.testing.assert_array_equal(cut[values < 395], values[values < 395])
+    single = np.zeros((20, 20))
+    single[3, 4] = 1.0
+    np.testing.assert_array_equal(figures.without_peaks(single), single)

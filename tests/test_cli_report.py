@@ -285,3 +285,44 @@ def test_table_1_without_data_is_one_clear_page(
 def test_an_unknown_table_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tables", "table9"]) == 1
     assert "no table called 'table9'; there are table1, table2, table3, table4, table5" in capsys.readouterr().err
+
+
+def miniature(folder: Path) -> Path:
+    """A tree of synset folders with three images, as ImageNet's validation set lies."""
+    random = np.random.default_rng(0)
+    for number, synset in enumerate(("n01440764", "n02123045", "n02123045")):
+        path = folder / "imagenet" / synset / f"ILSVRC2012_val_{number:08d}.JPEG"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        smooth = Image.fromarray(random.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize((320, 240))
+        smooth.save(path)
+    return folder
+
+
+@pytest.mark.slow
+def test_table_1_of_a_miniature_tree_is_complete_and_marked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The thesis's three networks at 64 pixels with random weights, all methods and metrics, one of three images."""
+    monkeypatch.setenv("DIX_DATA", str(miniature(tmp_path / "data")))
+    monkeypatch.chdir(tmp_path)
+    settings = ["model.weights=random", "++model.input_size=64", "run.workers=0", "run.threads=1"]
+    assert main(["tables", "--limit", "1", "table1", *settings]) == 0
+    out = capsys.readouterr().out
+    assert "imagenet, 1 of 3 images" in out
+    assert "missing" not in out
+    cells = read_csv(tmp_path / "results" / "table1" / "table.csv")
+    layout = paper.layout(1)
+    assert len(cells) == 3 * len(layout.methods) * len(layout.metrics)
+    assert {cell["status"] for cell in cells} == {"measured"}
+    assert {cell["reason"] for cell in cells} == {"random weights"}
+    for cell in cells:
+        key = (cell["model"], "imagenet", cell["method"], cell["metric"])
+        assert float(cell["printed"]) == paper.lookup()[key]
+        if cell["value"]:
+            difference = float(cell["value"]) - float(cell["printed"])
+            assert float(cell["difference"]) == pytest.approx(difference, abs=1e-6)
+    text = (tmp_path / "results" / "table1" / "table.md").read_text(encoding="utf-8")
+    assert "not comparable with the thesis's value: random weights" in text
+    assert "images: subset random:1" in text
+    assert main(["tables", "--limit", "1", "table1", *settings]) == 0
+    assert capsys.readouterr().out.count("everything is stored already") == 3

@@ -68,6 +68,17 @@ def unit_map(explanation: Floats) -> Floats:
     return (values - values.min()) / span if span > 0 else np.zeros_like(values)
 
 
+def without_peaks(explanation: Floats, share: float = 0.005) -> Floats:
+    """A map [H, W] whose largest pixels are cut to the quantile 1 - share, so that a few peaks leave the rest visible.
+
+    For pictures alone, after the thesis's sources, which show pixel-wise gradients so (Sundararajan et al. 2017).
+    A map that is flat below its peaks stays as it is.
+    """
+    values = np.asarray(explanation, dtype=float)
+    top = np.quantile(values, 1 - share)
+    return np.minimum(values, top) if top > values.min() else values
+
+
 def channels_last(image: Floats) -> Floats:
     """An image as [H, W, 3] pixels in [0, 1]; raises ValueError for another shape or range."""
     pixels = np.asarray(image, dtype=float)

@@ -152,6 +152,12 @@ def _count_note(table: Table, cells: Sequence[Cell]) -> str:
         return "nothing is measured yet"
     if len(counts) == 1:
         return f"n = {_images(counts)} in every cell"
+    by_model: dict[str, set[int]] = {}
+    for cell in cells:
+        if cell.status == "measured":
+            by_model.setdefault(cell.key.block.model, set()).add(cell.n)
+    if all(len(own) == 1 for own in by_model.values()):
+        return "n = " + ", ".join(f"{_images(n)} ({table.labels.model(name)})" for name, n in by_model.items())
     by_metric: dict[str, set[int]] = {}
     for cell in cells:
         if cell.status == "measured":

@@ -17,7 +17,7 @@ from torch import Tensor
 from datasets.images import decode_rgb, read_bytes
 from dix.bench import runtime
 from dix.bench.evaluate import explain
-from dix.bench.figures import Example, overlay, png_bytes, qualitative_grid, save
+from dix.bench.figures import Example, overlay, png_bytes, qualitative_grid, save, without_peaks
 from dix.bench.job import Job
 from dix.classifier import Classifier
 from dix.cli.config import composed
@@ -164,7 +164,9 @@ def _write(one: Explained, folder: Path) -> None:
     photo = smaller(one.photo, SIDE)
     for method, explanation in one.maps.items():
         np.save(folder / f"{one.name}-{method}.npy", explanation.float().numpy())
-        (folder / f"{one.name}-{method}.png").write_bytes(png_bytes(overlay(photo, fitted(explanation, photo))))
+        (folder / f"{one.name}-{method}.png").write_bytes(
+            png_bytes(overlay(photo, without_peaks(fitted(explanation, photo))))
+        )
 
 
 def smaller(photo: Image.Image, side: int) -> np.ndarray:
@@ -189,7 +191,7 @@ def _overview(found: Sequence[Explained], job: Job) -> Figure:
     examples = []
     for one in found:
         photo = smaller(one.photo, 448)
-        maps = {name: fitted(explanation, photo) for name, explanation in one.maps.items()}
+        maps = {name: without_peaks(fitted(explanation, photo)) for name, explanation in one.maps.items()}
         examples.append(Example(f"{one.label} {one.probability:.2f}", photo, maps))
     methods = [name for name in job.methods if name not in job.unsupported()]
     labels = {name: job.methods[name].label for name in methods}

@@ -12,7 +12,7 @@ from datasets.loader import load
 from datasets.subset import known_labels
 from dix.bench import paper, runtime
 from dix.bench.evaluate import explain
-from dix.bench.figures import Example, qualitative_grid, save
+from dix.bench.figures import Example, qualitative_grid, save, without_peaks
 from dix.bench.job import Job
 from dix.bench.statistics import Floats
 from dix.cli.config import job as job_of
@@ -109,5 +109,5 @@ def _maps(job: Job, passes: Passes) -> dict[str, Floats]:
         if name not in skipped:
             made = explain(method, passes, job.protocol.map_resize)
             if faults(made)[0] != "not finite":
-                found[name] = made[0].cpu().numpy()
+                found[name] = without_peaks(made[0].cpu().numpy())
     return found

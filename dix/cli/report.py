@@ -18,9 +18,9 @@ from PIL import Image
 from dix.bench import paper, samples
 from dix.bench.compare import compare, compare_csv, compare_markdown
 from dix.bench.curves import curve_panels
-from dix.bench.figures import overlay
+from dix.bench.figures import overlay, without_peaks
 from dix.bench.html import GalleryItem, render_html
-from dix.bench.render_text import head, render_claims_csv, render_csv, render_latex, render_markdown
+from dix.bench.render_text import facts, head, render_claims_csv, render_csv, render_latex, render_markdown
 from dix.bench.samples import Block, Key
 from dix.bench.status import survey
 from dix.bench.store import ResultStore
@@ -253,7 +253,7 @@ def _gallery_item(folder: Path, group: str, table: Table, evidence: Evidence) ->
         image_id=f"{about['image']} \u00b7 {table.labels.model(model)}",
         label=f"explained: {about['explained']}, p = {about['probability']:.2f}",
         photo_png=webp_bytes(np.rint(255 * photo).astype(np.uint8)),
-        overlays={name: webp_bytes(overlay(photo, maps[name])) for name in order if name in maps},
+        overlays={name: webp_bytes(overlay(photo, without_peaks(maps[name]))) for name in order if name in maps},
         scores={name: _ordered(scores[name], table) for name in order if name in scores},
     )
 
@@ -340,12 +340,17 @@ def _cost(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _images(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Which images of each data set the runs that scored took."""
-    found: dict[str, dict[str, None]] = {}
+    """Which images of each data set the runs that scored took; by model where they differ."""
+    found: dict[str, dict[str, dict[str, None]]] = {}
     for record in records:
         if record["config"]["metric"]:
-            found.setdefault(_dataset(record), {})[_images_line(record["config"])] = None
-    return {dataset: "; ".join(lines) for dataset, lines in found.items()}
+            lines = found.setdefault(_dataset(record), {}).setdefault(record["model"], {})
+            lines[_images_line(record["config"])] = None
+    texts = {dataset: {m: ", then ".join(lines) for m, lines in models.items()} for dataset, models in found.items()}
+    return {
+        dataset: next(iter(models.values())) if len({*models.values()}) == 1 else facts(models)
+        for dataset, models in texts.items()
+    }
 
 
 def _images_line(config: Mapping[str, Any]) -> str:
