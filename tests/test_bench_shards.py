@@ -147,11 +147,12 @@ def test_of_two_different_rows_the_same_one_counts_whatever_the_files_are_called
 
 def test_a_flipped_bit_in_a_part_is_found_and_the_part_set_aside(tmp_path: Path) -> None:
     store = opened(tmp_path)
-    store.append(CELL.group, [Row(CELL.digest, f"{i}", i / 7) for i in range(200)])
+    chance = random.Random(0)
+    store.append(CELL.group, [Row(CELL.digest, f"{i}", chance.random()) for i in range(200)])
     part = next(store.folder.rglob("part-*.parquet"))
     column = pq.read_metadata(part).row_group(0).column(2)
     raw = bytearray(part.read_bytes())
-    raw[column.data_page_offset + column.total_compressed_size // 2] ^= 1
+    raw[column.dictionary_page_offset + 900] ^= 1  # inside one of the 200 values, which zstd cannot shorten
     part.write_bytes(raw)
     assert store.rows().empty
     assert store.damaged() == [part.name]
@@ -280,6 +281,25 @@ def test_a_terminated_process_stores_what_it_has(tmp_path: Path) -> None:
     assert 0 < survey(ResultStore(tmp_path)).total("done") < 8 * 3 * 4
     [record] = ledger.jobs(ResultStore(tmp_path)).values()
     assert record["state"] == ledger.STOPPED
+
+
+def test_where_a_launcher_ignores_the_signal_rows_are_stored_at_once_and_the_job_goes_on(tmp_path: Path) -> None:
+    """SLURM sends SIGTERM some seconds before it kills; submitit's handler only notes it."""
+    noted, stored = [], []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: noted.append(number))
+
+    def terminated(done: int, total: int) -> None:
+        if done == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        stored.append(survey(ResultStore(tmp_path)).total("done"))
+
+    try:
+        evaluate(parts.job(batch_size=1, flush_seconds=3600.0), ResultStore(tmp_path), terminated)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    rows = 3 * 4
+    assert noted == [signal.SIGTERM]
+    assert stored == [done * rows for done in range(9)]  # and after every further image
 
 
 def test_a_launcher_signal_passes_through_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

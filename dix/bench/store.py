@@ -217,7 +217,7 @@ class ResultStore:
         rows = pa.concat_tables(tables or [SCHEMA.empty_table()]).to_pandas()
         names = pd.DataFrame([{k: c[k] for k in ("cell", *NAMES)} for c in self.cells()], columns=["cell", *NAMES])
         rows = rows.merge(names, on="cell", how="inner").sort_values(["cell", "image"], kind="stable")
-        return rows.drop_duplicates(["cell", "image"]).reset_index(drop=True)
+        return rows.reset_index(drop=True)
 
     def write_json(self, kind: str, name: str, record: Mapping[str, Any]) -> None:
         """Put one JSON file in place, replacing an older one."""
