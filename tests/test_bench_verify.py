@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +20,9 @@ from dix.bench.evaluate import evaluate
 from dix.bench.job import Job
 from dix.bench.store import ResultStore
 from dix.bench.verify import ABSOLUTE, Checked, sample, verify
+from dix.cli import main
 
+DIX = [sys.executable, "-m", "dix.cli"]
 METHODS = {"brightness": Brightness(), "random": Random(), "broken": NotFinite()}
 
 
@@ -125,3 +130,44 @@ def test_samples_are_seeded_distinct_and_ordered(store: ResultStore) -> None:
     assert first != sample(rows, 10, seed=4)
     assert len(sample(rows, 10_000)) == len(rows)
     assert sample(pd.DataFrame(columns=rows.columns), 5) == []
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real results of two photos, made through the command line by two runs with different methods."""
+    folder = tmp_path_factory.mktemp("work") / "small"
+    common = ["metric=[neg]", "run.limit=2", "run.workers=0", f"run.results={folder}", "run.name=small"]
+    for method in ("gc", "random"):
+        words = ["run", "model=efficientnet_lite0", f"method=[{method}]", *common]
+        assert subprocess.run([*DIX, *words], capture_output=True, text=True, check=False).returncode == 0
+    return folder
+
+
+def test_the_command_verifies_what_several_runs_stored(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(results), "--sample", "9"]) == 0
+    out = capsys.readouterr().out
+    assert "4 of 4 rows are the same (within 0.001 + 1e-05 of the value)" in out
+    assert out.count("same    efficientnet_lite0--photos--thesis") == 4
+
+
+def test_the_command_fails_where_a_row_was_changed(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = results.parent / "changed"
+    shutil.copytree(results, copy)
+    store = ResultStore(copy)
+    changed(store, {"value": -1.0}, store.rows()["image"][0], "neg", "gc")
+    assert main(["verify", str(copy), "--sample", "9"]) == 1
+    out = capsys.readouterr().out
+    assert "3 of 4 rows are the same" in out
+    assert "1 differ" in out
+    assert "value: stored -1, now" in out
+
+
+def test_the_command_runs_no_foreign_class_unasked(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = results.parent / "foreign"
+    shutil.copytree(results, copy)
+    store = ResultStore(copy)
+    for path in (copy / "store" / "provenance").glob("*.json"):
+        path.write_text(path.read_text(encoding="utf-8").replace("baselines.cam.GradCam", "somebody.Else"))
+    assert len(store.rows()) == 4
+    assert main(["verify", str(copy), "--sample", "9"]) == 1
+    assert "the results name somebody.Else, which is not this suite's; --trust runs it" in capsys.readouterr().err
