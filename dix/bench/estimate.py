@@ -187,6 +187,7 @@ def calibrate(
     pixels = batch.images.to(device=job.classifier.device, dtype=job.classifier.dtype)
     forward, count = _forward(job, pixels, timed), len(batch.ids)
     resting = memory(job.classifier.device)
+    grown = _whole_batch(job, batch, pixels) - resting
     passes, clean = timed(lambda: _clean(job, batch, pixels))
     explained, maps = _explain(job, passes, timed)
     used = memory(job.classifier.device)
@@ -204,7 +205,7 @@ def calibrate(
         file_bytes=file_bytes,
         row_bytes=row_bytes,
         picture_bytes=median([_picture(m[0]) for m in maps] or [0.0]),
-        memory=resting + max(0.0, used - resting) * job.run.batch_size / count,
+        memory=used + max(0.0, grown) * (1 - count / job.run.batch_size),
     )
 
 
@@ -232,6 +233,16 @@ def _forward(job: Job, pixels: Tensor, timed: _Timer) -> float:
     targets = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
     times = [timed(lambda: predict(job.classifier, rows, targets, job.run.chunk))[1] for _ in range(1 + REPEATS)]
     return median(times[1:]) / len(rows)
+
+
+def _whole_batch(job: Job, batch: Batch, pixels: Tensor) -> float:
+    """The most memory in use after a clean pass of a whole batch with its gradients: what a calibration lacks."""
+    repeats = -(-job.run.batch_size // len(pixels))
+    rows = pixels.repeat(repeats, 1, 1, 1)[: job.run.batch_size]
+    ids = [f"{name}-{copy}" for copy in range(repeats) for name in batch.ids][: job.run.batch_size]
+    passes = Passes(job.classifier, rows, ids=ids, chunk=job.run.chunk, seed=job.protocol.seed)
+    passes.gradient(next(iter(job.classifier.layers)))
+    return memory(job.classifier.device)
 
 
 def _clean(job: Job, batch: Batch, pixels: Tensor) -> Passes:
