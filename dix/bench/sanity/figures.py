@@ -128,7 +128,8 @@ def panel_figure(strips: Sequence[KeptStrip]) -> Figure:
     columns = 1 + max(len(strip.maps) for strip in strips)
     figure = Figure(figsize=(1.2 + 1.4 * columns, 1.7 * len(strips)))
     axes = figure.subplots(len(strips), columns, squeeze=False)
-    figure.subplots_adjust(left=0.12, right=0.99, bottom=0.01, top=1 - 0.25 / figure.get_figheight(), hspace=0.2)
+    left, top = 1.2 / figure.get_figwidth(), 1 - 0.25 / figure.get_figheight()
+    figure.subplots_adjust(left=left, right=0.99, bottom=0.01, top=top, hspace=0.2)
     for row, strip in zip(axes, strips, strict=True):
         for place in row:
             place.set_axis_off()
