@@ -118,3 +118,24 @@ def test_a_method_that_cannot_explain_is_skipped_with_its_reason(
 
 def test_names_of_folders() -> None:
     assert stems(["x/a b.jpg", "y/a b.png", "c.d.tif"]) == ["a_b", "a_b-2", "c.d"]
+
+
+def test_a_figure_takes_the_first_image_of_each_class_in_the_given_order(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["model=efficientnet_lite0", "dataset=photos", "method=[gc]", f"run.results={tmp_path}"]
+    assert main(["figures", "figure1", *words, "dataset.subset='classes:609,251,99'"]) == 0
+    out = capsys.readouterr().out
+    rows = [line.strip() for line in out.splitlines() if line.startswith("  ")]
+    assert rows == ["jeep: imagenet_06_609.jpg", "dalmatian: imagenet_16_251.jpg", "goose: imagenet_15_99.jpg"]
+    assert (tmp_path / "figures" / "figure1.pdf").read_bytes().startswith(b"%PDF")
+    with Image.open(tmp_path / "figures" / "figure1.png") as figure:
+        assert figure.width < figure.height  # two columns of three rows
+
+
+def test_a_figure_of_another_subset_shows_all_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "ids.txt").write_text("rocket.jpg\ncamera.png\n")
+    words = ["model=efficientnet_lite0", "dataset=photos", "method=[random]", f"run.results={tmp_path}"]
+    assert main(["figures", "figure1", *words, f"dataset.subset='file:{tmp_path / 'ids.txt'}'"]) == 0
+    rows = [line.split(": ")[1] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    assert rows == ["rocket.jpg", "camera.png"]

@@ -212,6 +212,15 @@ def test_each_protocol_is_reduced_by_its_own_choices(tmp_path: Path) -> None:
     }
 
 
+def test_a_recorded_choice_of_the_protocol_counts(tmp_path: Path) -> None:
+    one = record("x", "resnet101", "imagenet")
+    one["config"]["protocol"]["aggregate"] = "mean"
+    filled(tmp_path, {("resnet101", "imagenet", "gc", "sic"): [20.0, 30.0, 80.0]}, [one])
+    assert main(["report", str(tmp_path)]) == 0
+    (cell,) = read_csv(tmp_path / "table.csv")
+    assert float(cell["value"]) == pytest.approx(130 / 3, abs=1e-5)
+
+
 def test_the_same_store_gives_the_same_bytes(tmp_path: Path) -> None:
     values = {("resnet101", "imagenet", m, "neg"): list(np.linspace(0, 90, 7)) for m in ("gc", "dix2", "dix3")}
     filled(tmp_path, values, [record("x", "resnet101", "imagenet")])
