@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from dix.bench.status import survey
-from dix.bench.store import ResultStore
+from dix.bench.store import Cell, ResultStore, Row
 from dix.cli.config import CONF, composed
 from dix.cli.run import check_launcher
 from dix.cli.task import device_of, key_of, threads_of
@@ -123,3 +124,28 @@ def test_a_joblib_process_that_is_killed_cancels_nobody_and_is_named(tmp_path: P
     assert "its process died without a word, 3 times" in line
     cells = {cell.method: cell.done for cell in survey(ResultStore(tmp_path / "results" / "sweep")).cells}
     assert cells == {"deadly": 0, "random": 2, "center": 2, "ones": 2}
+
+
+def test_merge_and_status_by_name(tmp_path: Path) -> None:
+    cell = Cell("m", "d", "gc", "neg", "p", {"steps": 10})
+    for name, image in (("laptop", "a"), ("cluster", "b")):
+        store = ResultStore(tmp_path / "results" / name)
+        store.open([cell])
+        store.append(cell.group, [Row(cell.digest, image, 1.0)])
+    merged = dix(tmp_path, "merge", "laptop", "cluster", "all")
+    assert (merged.returncode, merged.stdout) == (0, "results/all: 2 rows added, 0 were there already\n")
+    status = dix(tmp_path, "status", "all")
+    assert status.returncode == 0
+    assert "all: 2 of 2 rows (100.0 %), complete" in status.stdout
+    assert json.loads(dix(tmp_path, "status", "all", "--json").stdout)["missing"] == 0
+    other = ResultStore(tmp_path / "results" / "older")
+    other.open([Cell("m", "d", "gc", "neg", "p", {"steps": 25})])
+    refused = dix(tmp_path, "merge", "older", "all")
+    assert refused.returncode == 1
+    assert "steps: stored 10, wanted 25" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_handing_jobs_over_loads_no_torch() -> None:
+    code = "import sys, dix.cli.run as r; r.composed(['model=resnet101']); import dix.bench.status; "
+    subprocess.run([sys.executable, "-c", f"{code}assert 'torch' not in sys.modules"], check=True, timeout=120)

@@ -11,10 +11,12 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dix.bench.job import Job
 from dix.bench.store import Cell, ResultStore
+
+if TYPE_CHECKING:  # a survey of the records needs no torch
+    from dix.bench.job import Job
 
 #: Seconds between two signs of life, and after which a job without one is dead.
 PULSE = 15.0

@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -18,12 +18,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import conf
-from datasets.api import Dataset
-from datasets.preprocess import Preprocess
-from datasets.subset import select
-from dix.bench.job import Job
 from dix.bench.schema import register
 from dix.bench.settings import Protocol, Run
+
+if TYPE_CHECKING:  # torch, which a process that only hands jobs to a launcher need not load
+    from datasets.api import Dataset
+    from dix.bench.job import Job
 
 CONF = Path(conf.__file__).parent
 GROUPS = ("model", "method", "dataset", "metric", "protocol", "experiment")
@@ -71,6 +71,9 @@ def composed(overrides: Sequence[str]) -> DictConfig:
 
 def job(config: DictConfig) -> Job:
     """The objects that a configuration describes."""
+    from datasets.preprocess import Preprocess
+    from dix.bench.job import Job
+
     protocol: Protocol = OmegaConf.to_object(config.protocol)  # type: ignore[assignment]
     run: Run = OmegaConf.to_object(config.run)  # type: ignore[assignment]
     classifier = build(config.model, "model")
@@ -93,6 +96,8 @@ def job(config: DictConfig) -> Job:
 
 def data_set(node: DictConfig) -> Dataset:
     """The data set that a configuration describes, or the part of it that `dataset.subset` names."""
+    from datasets.subset import select
+
     whole: Dataset = build(OmegaConf.masked_copy(node, [str(key) for key in node if key != "subset"]), "dataset")
     wanted = node.get("subset")
     return select(whole, None if wanted is None else str(wanted))
