@@ -1,0 +1,72 @@
+"""The kept pictures of a results folder, as small as a page needs them."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from dix.bench import samples
+from dix.bench.figures import overlay, without_peaks
+from dix.bench.html import GalleryItem
+from dix.bench.samples import Block
+from dix.bench.tables import Evidence, Table
+
+#: Most bytes of pictures in a page.
+PAGE = 6_000_000
+
+
+def gallery_of(folder: Path, table: Table, evidence: Evidence) -> list[GalleryItem]:
+    """The kept pictures: each photo with its maps and its own scores; as many as fit into a page of `PAGE` bytes.
+
+    Every model and data set shows its first pictures before any shows its next.
+    """
+    groups: dict[str, list[Path]] = {}
+    for about in sorted((folder / "images").glob("*/*/about.json")):
+        groups.setdefault(about.parent.parent.name, []).append(about)
+    order = [(place, group) for group, files in groups.items() for place in range(len(files))]
+    items, left = {}, PAGE
+    for place, group in sorted(order):
+        item = _gallery_item(groups[group][place].parent, group, table, evidence)
+        left -= sum(map(len, (item.photo_png, *item.overlays.values())))
+        if left < 0:
+            break
+        items[group, place] = item
+    return [items[key] for key in sorted(items)]
+
+
+def _gallery_item(folder: Path, group: str, table: Table, evidence: Evidence) -> GalleryItem:
+    about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    model, dataset, protocol = group.split("--")
+    photo = _pixels(folder / "photo.png")
+    maps = {path.stem: _pixels(path) for path in folder.glob("*.png") if path.stem != "photo"}
+    order = [*table.layout.methods, *sorted(set(maps) - set(table.layout.methods))]
+    scores = samples.scores_of(evidence.rows, Block(protocol, dataset, model), about["image"])
+    return GalleryItem(
+        image_id=f"{about['image']} \u00b7 {table.labels.model(model)}",
+        label=f"explained: {about['explained']}, p = {about['probability']:.2f}",
+        photo_png=webp_bytes(np.rint(255 * photo).astype(np.uint8)),
+        overlays={name: webp_bytes(overlay(photo, without_peaks(maps[name]))) for name in order if name in maps},
+        scores={name: _ordered(scores[name], table) for name in order if name in scores},
+    )
+
+
+def _ordered(scores: Mapping[str, float], table: Table) -> dict[str, float]:
+    return {name: scores[name] for name in table.layout.metrics if name in scores}
+
+
+def webp_bytes(pixels: np.ndarray) -> bytes:
+    """A picture [H, W, 3] as small WebP bytes, which every browser shows."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, format="WEBP", quality=82, method=4)
+    return stream.getvalue()
+
+
+def _pixels(path: Path) -> np.ndarray:
+    """A picture in [0, 1]."""
+    with Image.open(path) as image:
+        return np.asarray(image, dtype=float) / 255
