@@ -189,6 +189,7 @@ def stored(store: ResultStore) -> dict[Key, Sample]:
             if stop > start:
                 key = names[cells.dictionary[codes[start]].as_py()]
                 samples[key] = _of_table(table.slice(start, stop - start), texts, start)
+        pa.default_memory_pool().release_unused()
     return samples
 
 

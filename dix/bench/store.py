@@ -294,6 +294,7 @@ class ResultStore:
         tables = self._parts(group, columns)
         schema = pa.schema([SCHEMA.field(name) for name in columns])
         table = pa.concat_tables(tables) if tables else _encoded(schema.empty_table())
+        tables.clear()
         return table.unify_dictionaries().combine_chunks()
 
     def _parts(self, group: str, columns: Sequence[str]) -> list[pa.Table]:
