@@ -44,27 +44,18 @@ class Comparison:
 
 
 def compare(classifier: Classifier, methods: dict[str, Any], images: Tensor, steps: int) -> Iterator[Comparison]:
-    """Compare `ac`, `fg`, `gig` and `big` among `methods`, explaining images [B, 3, S, S].
+    """Compare those of `methods` that a library has, explaining images [B, 3, S, S].
 
     steps: of GIG and BIG on both sides, few, since the library needs minutes for the usual numbers.
     """
-    one = images[:1]
-    targets = [ClassifierOutputTarget(int(classifier.logits(one).argmax()))]
-    layer = [classifier.network.get_submodule(classifier.layer("last"))]
-    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # the library shows bars of its own
+    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # the libraries show bars of their own
         warnings.simplefilter("ignore")
-        if "ac" in methods:
-            library = cpu(lambda: _ablation(classifier, layer, one, targets)) / ABLATED
-            note = f"grad-cam, {ABLATED:.1%} of the channels timed and scaled"
-            yield Comparison("AC", _ours(classifier, methods["ac"], images), library, note)
-        if "fg" in methods:
-            library = cpu(lambda: _full_gradient(classifier, one, targets))
-            yield Comparison("FG", _ours(classifier, methods["fg"], images), library, "grad-cam")
-        for name, run in (("gig", _guided), ("big", _blur)):
-            if name in methods:
-                method = replace(methods[name], steps=steps)
-                library = cpu(lambda run=run: run(classifier, one, steps))  # type: ignore[misc]
-                yield Comparison(name.upper(), _ours(classifier, method, images), library, f"saliency, {steps} steps")
+        for name, method in methods.items():
+            if name in LIBRARIES:
+                tried = replace(method, steps=steps) if hasattr(method, "steps") else method
+                run, share, note = LIBRARIES[name]
+                library = cpu(lambda run=run: run(classifier, images[:1], steps)) / share  # type: ignore[misc]
+                yield Comparison(method.label, _ours(classifier, tried, images), library, note.format(steps=steps))
 
 
 def cpu(work: Callable[[], object]) -> float:
@@ -80,14 +71,20 @@ def _ours(classifier: Classifier, method: Explainer, images: Tensor) -> float:
     return cpu(lambda: method.explain(Passes(classifier, images))) / len(images)
 
 
-def _ablation(classifier: Classifier, layer: list[Any], image: Tensor, targets: list[Any]) -> None:
+def _ablation(classifier: Classifier, image: Tensor, steps: int) -> None:
+    layer, targets = [classifier.network.get_submodule(classifier.layer("last"))], _targets(classifier, image)
     with _unfrozen(classifier), AblationCAM(classifier.network, layer, ratio_channels_to_ablate=ABLATED) as cam:
         cam(classifier.normalise(image), targets)
 
 
-def _full_gradient(classifier: Classifier, image: Tensor, targets: list[Any]) -> None:
+def _full_gradient(classifier: Classifier, image: Tensor, steps: int) -> None:
+    targets = _targets(classifier, image)
     with _unfrozen(classifier), FullGrad(classifier.network, []) as cam:
         cam(classifier.normalise(image), targets)
+
+
+def _targets(classifier: Classifier, image: Tensor) -> list[Any]:
+    return [ClassifierOutputTarget(int(classifier.logits(image).argmax()))]
 
 
 class _unfrozen:
@@ -125,3 +122,12 @@ def _gradients(classifier: Classifier) -> Callable[..., dict[str, np.ndarray]]:
         return {INPUT_OUTPUT_GRADIENTS: gradient.permute(0, 2, 3, 1).numpy()}
 
     return call
+
+
+#: By method: the library's way to explain one image, the share of its work that is timed, and how to say so.
+LIBRARIES: dict[str, tuple[Callable[[Classifier, Tensor, int], None], float, str]] = {
+    "ac": (_ablation, ABLATED, f"grad-cam, {ABLATED:.1%} of the channels timed and scaled"),
+    "fg": (_full_gradient, 1.0, "grad-cam"),
+    "gig": (_guided, 1.0, "saliency, {steps} steps"),
+    "big": (_blur, 1.0, "saliency, {steps} steps"),
+}
