@@ -44,7 +44,7 @@ def _gallery_item(folder: Path, group: str, table: Table, evidence: Evidence) ->
     model, dataset, protocol = group.split("--")
     photo = _pixels(folder / "photo.png")
     maps = {path.stem: _pixels(path) for path in folder.glob("*.png") if path.stem != "photo"}
-    order = [*table.layout.methods, *sorted(set(maps) - set(table.layout.methods))]
+    order = list(dict.fromkeys([*table.labels.methods, *table.layout.methods, *sorted(maps)]))
     scores = samples.scores_of(evidence.rows, Block(protocol, dataset, model), about["image"])
     return GalleryItem(
         image_id=f"{about['image']} \u00b7 {table.labels.model(model)}",
