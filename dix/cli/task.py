@@ -110,15 +110,7 @@ def _run(config: DictConfig, store: ResultStore, key: str, begun: float) -> None
         record = _provenance(config, job, outcome, time.perf_counter() - start)
         record["cost"]["start_up_seconds"] = round((outcome.first_forward or start) - begun, 3)
         store.write_json("provenance", key, record)
-        _record_clean(store, key, job, outcome)
     _say(job, outcome, begun)
-
-
-def _record_clean(store: ResultStore, key: str, job: Job, outcome: Outcome) -> None:
-    """Which labelled images the model gets right unaltered, with those of the job's earlier runs."""
-    earlier = (store.json("clean", key) or {}).get("right", {})
-    names = {"job": key, "model": job.classifier.name, "dataset": job.dataset.name}
-    store.write_json("clean", key, {**names, "right": {**earlier, **outcome.right}})
 
 
 def _age_of_process() -> float:
@@ -140,6 +132,7 @@ def _provenance(config: DictConfig, job: Job, outcome: Outcome, wall: float) -> 
         "fingerprint": job.classifier.fingerprint,
         "device": runtime.machine(job.classifier.device),
         "versions": runtime.versions(),
+        "codecs": _codecs(job),
         "commit": runtime.git_commit(),
         "config": OmegaConf.to_container(config, resolve=True),
         "cost": {
@@ -149,6 +142,12 @@ def _provenance(config: DictConfig, job: Job, outcome: Outcome, wall: float) -> 
             "wall_seconds": round(wall, 3),
         },
     }
+
+
+def _codecs(job: Job) -> dict[str, Any]:
+    """Settings and library versions of the encoders that metrics count bytes with, by metric."""
+    codecs = {name: getattr(metric.probe, "codec", None) for name, metric in job.metrics.items()}
+    return {name: codec.provenance() for name, codec in codecs.items() if codec is not None}
 
 
 def _say(job: Job, outcome: Outcome, begun: float) -> None:
