@@ -31,6 +31,7 @@ def provenance(store: ResultStore) -> dict[str, Any]:
         "protocol": {r["config"]["protocol"]["name"]: _settings(r["config"]["protocol"]) for r in records},
         "machine": sorted({record["device"] for record in records}),
         "versions": records[0]["versions"] if records else {},
+        "encoders": {name: codec for record in records for name, codec in record.get("codecs", {}).items()},
         "commit": sorted({record["commit"] for record in records}),
         "unread": {image: reason for record in store.read_json("unread") for image, reason in record.items()},
         "cost": [_cost(record) for record in records],
