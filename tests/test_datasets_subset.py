@@ -98,6 +98,7 @@ def test_more_images_than_there_are_is_refused() -> None:
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_configuration_file_is_a_reader_of_its_own_name(path: Path) -> None:
     settings = yaml.safe_load(path.read_text())
+    assert settings.pop("subset") is None  # a setting of the job, applied to any reader
     module, _, name = settings.pop("_target_").rpartition(".")
     reader = getattr(importlib.import_module(module), name)(**settings)
     assert reader.name == path.stem
@@ -105,7 +106,8 @@ def test_every_configuration_file_is_a_reader_of_its_own_name(path: Path) -> Non
 
 def test_defaults_of_the_configuration_are_those_of_the_readers() -> None:
     def settings(name: str) -> dict[str, object]:
-        return {k: v for k, v in yaml.safe_load((CONF / f"{name}.yaml").read_text()).items() if k != "_target_"}
+        found = yaml.safe_load((CONF / f"{name}.yaml").read_text())
+        return {key: value for key, value in found.items() if key not in ("_target_", "subset")}
 
     assert Voc(**settings("voc")) == Voc()  # type: ignore[arg-type]
     assert Mnist(**settings("mnist")) == Mnist()  # type: ignore[arg-type]
