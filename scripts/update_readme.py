@@ -10,9 +10,11 @@ import numpy as np
 from PIL import Image
 
 from dix.bench.figures import Example, figure_bytes, qualitative_grid
+from dix.bench.paper import METHOD_LABELS
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "results" / "demo"
+SHORT = {"efficientnet_lite0": "Lite0", "vit_small_embedded": "ViT-S/14"}
 PICTURES = (
     ("efficientnet_lite0", ("gc", "lift", "fg", "ig", "big", "dix1", "dix2", "dix3")),
     ("vit_small_embedded", ("t_attr", "gae", "ig", "dix1", "dix2", "dix3")),
@@ -23,7 +25,11 @@ def table() -> str:
     """The wide table and the lines that say what it is, without the table of intervals."""
     text = (DEMO / "table.md").read_text(encoding="utf-8")
     head = text.split("<details>")[0]
-    kept = [line for line in head.splitlines() if not line.startswith(("# ", "## ", "- versions"))]
+    kept = [
+        line
+        for line in head.splitlines()
+        if not line.startswith(("# ", "## ", "- versions", "- measured on", "- code"))
+    ]
     return "\n".join(kept).strip()
 
 
@@ -34,7 +40,7 @@ def examples() -> list[Example]:
         for folder in sorted((DEMO / "images" / f"{model}--photos--thesis").glob("*"))[:2]:
             about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
             maps = {name: _pixels(folder / f"{name}.png") for name in methods if (folder / f"{name}.png").is_file()}
-            found.append(Example(about["explained"], _pixels(folder / "photo.png"), maps))
+            found.append(Example(f"{about['explained']}\n{SHORT[model]}", _pixels(folder / "photo.png"), maps))
     return found
 
 
@@ -49,8 +55,10 @@ def main() -> None:
     marks = re.compile(r"(<!-- demo table -->\n).*?(<!-- end of demo table -->)", re.DOTALL)
     text = marks.sub(lambda found: f"{found[1]}{table()}\n{found[2]}", readme.read_text(encoding="utf-8"))
     readme.write_text(text, encoding="utf-8")
-    columns = list(dict.fromkeys(name for _, methods in PICTURES for name in methods))
-    (ROOT / "docs" / "demo.png").write_bytes(figure_bytes(qualitative_grid(examples(), columns), "png", dpi=110))
+    chosen = {name for _, methods in PICTURES for name in methods}
+    columns = [name for name in METHOD_LABELS if name in chosen]
+    grid = qualitative_grid(examples(), columns, METHOD_LABELS)
+    (ROOT / "docs" / "demo.png").write_bytes(figure_bytes(grid, "png", dpi=90))
 
 
 if __name__ == "__main__":
