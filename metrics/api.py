@@ -71,10 +71,13 @@ class Case:
     """One batch of images together with one method's maps.
 
     maps: [B, H, W] explanation maps at the images' resolution, finite, in any scale; larger means more relevant.
+    explain: gives the same method's maps [B, H, W] of altered images [B, 3, H, W] for the same targets, or None where
+        the maps come without a method; metrics of a method's steadiness need it.
     """
 
     batch: ImageBatch
     maps: Tensor
+    explain: Callable[[Tensor], Tensor] | None = None
     _memo: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     def once(self, key: Hashable, compute: Callable[[], T]) -> T:

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, features
 from PIL import __version__ as pillow_version
 from scipy.spatial import Delaunay
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 CORNERS = ((0, 0, -1, -1), (0, -1, 0, -1))
 #: Leave surrounded pixels out where more pixels than this are known, and at most this share of them remains.

@@ -143,7 +143,7 @@ def _scores(metric: Metric, classifier: Classifier, images: Tensor, chosen: rang
         masks=masks,
         has_mask=torch.ones(len(index), dtype=torch.bool, device=pixels.device),
     )
-    case = Case(batch, pixels.mean(dim=1))
+    case = Case(batch, pixels.mean(dim=1), explain=lambda altered: altered.mean(dim=1))
     probe = metric.probe
     trace = None if probe is None else probe.trace(case, lambda rows, classes: predict(classifier, rows, classes, 32))
     return metric.score(case, trace)

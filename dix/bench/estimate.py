@@ -319,7 +319,7 @@ class _Scored:
 def _score(job: Job, images: _Images, timed: _Timer) -> _Scored:
     """Run every distinct probe on a few maps, once more to warm up, and every metric once."""
     scored, traces = _Scored(), {}
-    case = Case(images.fresh(), images.some[0])
+    case = Case(images.fresh(), images.some[0], explain=lambda altered: altered.mean(dim=1))  # not its cost
     for name, metric in job.metrics.items():
         probe = metric.probe
         if probe is not None and probe not in traces:

@@ -213,12 +213,20 @@ class _Evaluation:
             maps = explain(self.job.methods[name], passes, self.job.protocol.map_resize)
         found = faults(maps)
         self.gallery.save(indices, name, images, maps)
-        case = Case(images, torch.where(_mask_of(found, maps), torch.zeros_like(maps), maps))
+        sound = torch.where(_mask_of(found, maps), torch.zeros_like(maps), maps)
+        case = Case(images, sound, explain=lambda altered: self._explain_altered(name, passes, altered))
         traces: dict[Probe, Trace] = {}
         for metric_name in metrics:
             metric = self.job.metrics[metric_name]
             scores = self._score(metric, case, traces)
             self._keep(self.cells[name, metric_name], images.ids, scores, found)
+
+    def _explain_altered(self, name: str, passes: Passes, images: Tensor) -> Tensor:
+        """The method's maps of altered images for the targets of the unaltered ones."""
+        altered = Passes(
+            passes.classifier, images, passes.targets, ids=passes.ids, chunk=passes.chunk, seed=passes.seed
+        )
+        return explain(self.job.methods[name], altered, self.job.protocol.map_resize)
 
     def _score(self, metric: Metric, case: Case, traces: dict[Probe, Trace]) -> Scores:
         probe = metric.probe
