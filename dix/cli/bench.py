@@ -52,6 +52,7 @@ def _libraries(arguments: argparse.Namespace) -> int:
 
     chosen = job(composed(arguments.overrides))
     torch.set_num_threads(1)
+    torch.set_flush_denormal(True)  # random weights saturate the softmax: its tiny gradients would slow both sides down
     runtime.keep_freed_memory()
     model = chosen.classifier
     size = model.input_size
