@@ -29,6 +29,8 @@ from metrics.derived import Difference
 DERIVED = {"srg": Difference("neg", "pos", "SRG")}
 #: The module whose methods are controls: shown, but neither ranked nor compared.
 CONTROLS = "baselines.controls."
+#: The package whose methods are readings of the proposed one, and so no baselines.
+PROPOSED = "dix."
 #: Metrics of the thesis whose formula has another name here: its mF1 is taken over the rows of pixels.
 THESIS_METRICS = {"mf1": "mf1_rows"}
 
@@ -136,7 +138,8 @@ def plans_of(store: ResultStore, title: str, number: int = 0) -> dict[str, Plan]
             labels=Labels(methods=method_labels()),
             layout=layout,
             printed={(*key[:3], THESIS_METRICS.get(key[3], key[3])): v for key, v in paper.lookup().items()},
-            controls=_controls(),
+            controls=_named(CONTROLS),
+            proposed=[*paper.PROPOSED, *(name for name in _named(PROPOSED) if name not in paper.PROPOSED)],
         )
     return plans
 
@@ -232,5 +235,6 @@ def _method_nodes() -> dict[str, Any]:
     return nodes
 
 
-def _controls() -> list[str]:
-    return [name for name, node in _method_nodes().items() if str(node.get("_target_", "")).startswith(CONTROLS)]
+def _named(prefix: str) -> list[str]:
+    """Methods whose class lies under a module."""
+    return [name for name, node in _method_nodes().items() if str(node.get("_target_", "")).startswith(prefix)]
