@@ -100,7 +100,7 @@ def total(forecasts: Sequence[Forecast]) -> str:
 
 def duration(seconds: float) -> str:
     """Seconds as people say them."""
-    if seconds < 99.5:
+    if seconds < 599.5:
         return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
     minutes = seconds / 60
     return (
