@@ -175,7 +175,8 @@ def test_where_the_first_images_cannot_be_read_it_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.26, "0.3 s"), (42, "42 s"), (450, "450 s"), (600, "10 min"), (9000, "2.5 h"), (400_000, "5 d")]
+    ("seconds", "text"),
+    [(0.26, "0.3 s"), (42, "42 s"), (450, "450 s"), (600, "10 min"), (9000, "2.5 h"), (400_000, "5 d")],
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
