@@ -143,6 +143,14 @@ class Scores:
         )
 
 
+class Summary(Protocol):
+    """A data set's score as a function of how often each of its images counts."""
+
+    def __call__(self, weights: np.ndarray | None = None, /) -> np.ndarray:
+        """The scores [R] of R resamples with weights [R, n], or [1] with every image once; NaN where none counts."""
+        ...
+
+
 @runtime_checkable
 class Metric(Protocol):
     """A score of explanation maps. Implementations are frozen dataclasses of hyper-parameters.
@@ -169,14 +177,10 @@ class Metric(Protocol):
         """Score each image of the case; `trace` is what the model said to `self.probe`."""
         ...
 
-    def summary(
-        self, value: np.ndarray, parts: np.ndarray, curve: np.ndarray, weights: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Reduce n images to the data set's score.
+    def summary(self, value: np.ndarray, parts: np.ndarray, curve: np.ndarray) -> Summary:
+        """How n images reduce to the data set's score; excluded images (NaN in `value`) count nowhere.
 
-        value: [n], parts: [n, P], curve: [n, C], as stored. weights: [R, n] how often each image counts in each of R
-        resamples (bootstrap), or None for every image once. Returns [R] scores, or [1] without weights. Excluded
-        images (NaN in `value`) count nowhere.
+        value: [n], parts: [n, P], curve: [n, C], as stored.
         """
         ...
 

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from metrics.api import Case, ImageBatch, Predict, Prediction, Scores, Trace, mean_summary
+from metrics.api import Case, ImageBatch, Predict, Prediction, Scores, Summary, Trace, mean_summary
+from metrics.median_curve import GRID, MedianArea, on_grid
 from metrics.options import Aggregate, Revealed, Ties, choose, floats
 from metrics.pool import later
 from metrics.probes import ROWS
 from metrics.ranks import first, generator, ranking
 from metrics.scaling import excluded, reasons
 from metrics.scattered import Codec, reveal
-
-#: Points of a resampled curve: 0, 0.001, ..., 1.
-GRID = np.append(np.linspace(0.0, 1.0, 1000, endpoint=False), 1.0)
-#: Ranks searched on each side of a resampled median, in units of sqrt(n): it lies within about four of them.
-REACH = 4.5
 
 
 @dataclass(frozen=True)
@@ -189,20 +186,15 @@ class _InformationCurve:
         x = between(sizes["bytes"], sizes["blurred_bytes"], sizes["whole_bytes"])
         y = between(seen.double(), blurred.double(), whole.double())
         curve = torch.cat([x, y], dim=1)
-        area = 100 * np.trapezoid(resample(curve.cpu().numpy(), self.monotone), GRID, axis=1)
+        area = 100 * np.trapezoid(on_grid(curve.cpu().numpy(), self.monotone), GRID, axis=1)
         ends = torch.stack([blurred.double(), whole.double(), sizes["blurred_bytes"], sizes["whole_bytes"]], dim=1)
         return Scores.of(excluded(torch.from_numpy(area).to(curve), why), parts=ends, curve=curve, reasons=why)
 
-    def summary(
-        self, value: np.ndarray, parts: np.ndarray, curve: np.ndarray, weights: np.ndarray | None = None
-    ) -> np.ndarray:
+    def summary(self, value: np.ndarray, parts: np.ndarray, curve: np.ndarray) -> Summary:
         """The area under the median or mean curve of the images that count, in percent."""
         if self.aggregate == "mean":
-            return mean_summary(value, weights)
-        kept = ~np.isnan(value)
-        weight = np.ones((1, len(value))) if weights is None else np.asarray(weights, dtype=float)
-        middle = weighted_median(resample(curve[kept], self.monotone), weight[:, kept])
-        return 100 * np.trapezoid(middle, GRID, axis=1)
+            return partial(mean_summary, value)
+        return MedianArea(curve, ~np.isnan(value), self.monotone)
 
 
 def between(value: Tensor, low: Tensor, high: Tensor) -> Tensor:
@@ -210,68 +202,6 @@ def between(value: Tensor, low: Tensor, high: Tensor) -> Tensor:
     span = (high - low).unsqueeze(1)
     share = (value - low.unsqueeze(1)) / torch.where(span > 0, span, torch.ones_like(span))
     return torch.where(span > 0, share.clamp(0, 1), torch.zeros_like(share))
-
-
-def resample(curve: np.ndarray, monotone: bool = True) -> np.ndarray:
-    """Curves on the common grid: [n, 1001], linear between the points, from (0, 0) to (1, 1).
-
-    curve: [n, 2 K] the information of each of K points, then their predictions, in the order of the thresholds.
-    monotone: replace each prediction by the largest so far.
-    """
-    x, y = np.split(np.asarray(curve, dtype=float), 2, axis=1)
-    y = np.maximum.accumulate(y, axis=1) if monotone else y
-    return np.array([_on_grid(*point) for point in zip(x, y, strict=True)]).reshape(len(x), GRID.size)
-
-
-def _on_grid(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """One curve on the grid; of points with equal x the last one counts from there on."""
-    x, y = np.append(x, [0.0, 1.0]), np.append(y, [0.0, 1.0])
-    order = np.argsort(x, kind="stable")
-    on_grid = np.interp(GRID, x[order], y[order])
-    on_grid[-1] = 1.0
-    return on_grid
-
-
-def weighted_median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The median of n rows, each taken as often as its weight says: [R, C], NaN where nothing counts.
-
-    values: [n, C]. weights: [R, n] whole numbers. Only ranks near the middle are searched, and all of them where
-    that does not reach; the result is exact either way.
-    """
-    n, columns = values.shape
-    counts = np.ascontiguousarray(weights.T, dtype=np.float32)  # [n, R]: whole numbers, exact up to 2^24
-    total = counts.sum(axis=0, dtype=np.float64)
-    middle = np.stack([(total - 1) // 2, total // 2]).astype(np.float32)  # [2, R] places of the middle elements
-    reach = int(REACH * np.sqrt(n)) + 1
-    start, stop = max(0, n // 2 - reach), min(n, n // 2 + reach)
-    out = np.empty((len(weights), columns))
-    for begin in range(0, columns, 64):
-        block = np.ascontiguousarray(values[:, begin : begin + 64].T)  # [c, n]
-        order = np.argsort(block, axis=1, kind="stable")
-        below = np.zeros(block.shape, dtype=np.float32)
-        np.put_along_axis(below, order[:, :start], 1.0, axis=1)
-        for k, base in enumerate(below @ counts):
-            places = _places(counts, order[k], start, stop, base, middle)
-            out[:, begin + k] = block[k][order[k][places]].mean(axis=0)
-    out[total == 0] = np.nan
-    return out
-
-
-def _places(
-    counts: np.ndarray, order: np.ndarray, start: int, stop: int, base: np.ndarray, middle: np.ndarray
-) -> np.ndarray:
-    """The ranks [2, R] of the middle elements, searched between start and stop, or everywhere if they are not there."""
-    if start > 0 and not (base <= middle[0]).all():
-        return _places(counts, order, 0, len(order), np.zeros_like(base), middle)
-    reached = base.copy()
-    low, high = np.full((2, len(base)), start, dtype=np.int32)
-    for row in order[start:stop]:
-        reached += counts[row]
-        low += reached <= middle[0]
-        high += reached <= middle[1]
-    if stop < len(order) and not (reached > middle[1]).all():
-        return _places(counts, order, 0, len(order), np.zeros_like(base), middle)
-    return np.minimum(np.stack([low, high]), len(order) - 1)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metrics.api import Case, Probe, Scores, Trace
+from metrics.api import Case, Probe, Scores, Summary, Trace
 from metrics.options import Void, choose
 from metrics.scaling import constant, excluded, reasons, unit
 from metrics.summaries import Averaged, ratios
@@ -108,11 +108,9 @@ class PixelAccuracy(_Segmentation):
         parts = torch.stack([correct, truth.counts.sum(dim=1)], dim=1)
         return self._scores(case, 100 * parts[:, 0] / parts[:, 1], parts)
 
-    def summary(
-        self, value: np.ndarray, parts: np.ndarray, curve: np.ndarray, weights: np.ndarray | None = None
-    ) -> np.ndarray:
+    def summary(self, value: np.ndarray, parts: np.ndarray, curve: np.ndarray) -> Summary:
         """Sum of correct over sum of labelled pixels, over the images that count."""
-        return 100 * ratios(value, parts, weights)[:, 0]
+        return lambda weights=None: 100 * ratios(value, parts, weights)[:, 0]
 
 
 @dataclass(frozen=True)
@@ -132,14 +130,16 @@ class MeanIou(_Segmentation):
         parts = torch.stack(columns, dim=1)
         return self._scores(case, 100 * (parts[:, ::2] / parts[:, 1::2]).nanmean(dim=1), parts)
 
-    def summary(
-        self, value: np.ndarray, parts: np.ndarray, curve: np.ndarray, weights: np.ndarray | None = None
-    ) -> np.ndarray:
+    def summary(self, value: np.ndarray, parts: np.ndarray, curve: np.ndarray) -> Summary:
         """The mean of both classes' dataset-wide IoU, over the images that count."""
-        both = ratios(value, parts, weights)
-        classes = np.count_nonzero(~np.isnan(both), axis=1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return 100 * np.nansum(both, axis=1) / classes
+        return lambda weights=None: _class_mean(ratios(value, parts, weights))
+
+
+def _class_mean(both: np.ndarray) -> np.ndarray:
+    """The mean of both classes [R, 2] where they exist, in percent: [R]."""
+    classes = np.count_nonzero(~np.isnan(both), axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(100 * np.nansum(both, axis=1) / classes)
 
 
 def average_precision(scores: Tensor, positive: Tensor, counts: Tensor) -> Tensor:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
-from metrics.api import mean_summary
+from metrics.api import Summary, mean_summary
 
 
 class Averaged:
     """Mixin of the metrics whose data-set score is the mean over the images that count."""
 
-    def summary(
-        self, value: np.ndarray, parts: np.ndarray, curve: np.ndarray, weights: np.ndarray | None = None
-    ) -> np.ndarray:
+    def summary(self, value: np.ndarray, parts: np.ndarray, curve: np.ndarray) -> Summary:
         """The (weighted) mean of `value`; see `metrics.api.Metric.summary`."""
-        return mean_summary(value, weights)
+        return partial(mean_summary, value)
 
 
 def ratios(value: np.ndarray, parts: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:

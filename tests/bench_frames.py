@@ -16,20 +16,29 @@ class Mean:
     higher_is_better: bool | None = True
     extra: bool = False
 
-    def summary(self, value, parts, curve, weights=None):
+    def summary(self, value, parts, curve):
         kept = ~np.isnan(value)
-        weights = np.ones((1, len(value))) if weights is None else weights
-        return weights[:, kept] @ value[kept] / weights[:, kept].sum(axis=1)
+        every = np.ones((1, len(value)))
+
+        def reduced(weights=None):
+            weights = every if weights is None else weights
+            return weights[:, kept] @ value[kept] / weights[:, kept].sum(axis=1)
+
+        return reduced
 
 
 @dataclass(frozen=True)
 class Ratio(Mean):
     """A metric of sums over the data set: 100 * sum of the first part / sum of the second."""
 
-    def summary(self, value, parts, curve, weights=None):
-        weights = np.ones((1, len(value))) if weights is None else weights
-        total = weights @ parts
-        return 100 * total[:, 0] / total[:, 1]
+    def summary(self, value, parts, curve):
+        every = np.ones((1, len(value)))
+
+        def reduced(weights=None):
+            total = (every if weights is None else weights) @ parts
+            return 100 * total[:, 0] / total[:, 1]
+
+        return reduced
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 from dix.bench import contracts
 from dix.cli.config import composed, many, options
 from dix.passes import Passes
-from metrics.api import Case, Scores, Trace
+from metrics.api import Case, Scores, Summary, Trace
 from metrics.summaries import Averaged
 
 IMAGES = torch.rand(2, 3, parts.SIZE, parts.SIZE, generator=torch.Generator().manual_seed(0))
@@ -79,10 +79,8 @@ class SilentlyExcludes(Averaged):
     def score(self, case: Case, trace: Trace | None) -> Scores:
         return Scores.of(torch.full((len(case.batch.ids),), float("nan")))
 
-    def summary(
-        self, value: np.ndarray, parts: np.ndarray, curve: np.ndarray, weights: np.ndarray | None = None
-    ) -> np.ndarray:
-        return np.zeros(3)
+    def summary(self, value: np.ndarray, parts: np.ndarray, curve: np.ndarray) -> Summary:
+        return lambda weights=None: np.zeros(3)
 
 
 def test_faults_of_a_metric_are_found() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -90,8 +91,8 @@ class Probing:
         CLOCK.pass_(LOOK * len(case.batch.ids))
         return Scores.of(torch.zeros(len(case.batch.ids)))
 
-    def summary(self, value, parts, curve, weights=None):
-        return mean_summary(value, weights)
+    def summary(self, value, parts, curve):
+        return partial(mean_summary, value)
 
 
 def timed_job(**run: object) -> Job:

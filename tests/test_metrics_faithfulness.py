@@ -351,13 +351,13 @@ def test_difference_is_taken_image_by_image() -> None:
     assert srg.inputs == ("neg", "pos")
     np.testing.assert_array_equal(srg.combine(values), [40.0, np.nan, 20.0])
     empty = np.empty((3, 0))
-    assert srg.summary(srg.combine(values), empty, empty).tolist() == [30.0]
+    assert srg.summary(srg.combine(values), empty, empty)().tolist() == [30.0]
 
 
 def test_summary_weights_images_and_leaves_out_the_excluded() -> None:
     value = np.array([10.0, np.nan, 40.0])
     weights = np.array([[1, 5, 1], [3, 0, 1], [0, 2, 0]])
-    np.testing.assert_array_equal(Neg(TENTHS).summary(value, value, value, weights), [25.0, 17.5, np.nan])
+    np.testing.assert_array_equal(Neg(TENTHS).summary(value, value, value)(weights), [25.0, 17.5, np.nan])
     np.testing.assert_array_equal(mean_summary(value), [25.0])
 
 

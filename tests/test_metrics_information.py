@@ -18,7 +18,8 @@ from skimage import data
 from torch import Tensor
 
 from metrics.api import Case, ImageBatch, Prediction, Scores, Trace
-from metrics.information import GRID, Aic, Sic, pixels, resample, start_pixels, weighted_median
+from metrics.information import Aic, Sic, pixels, start_pixels
+from metrics.median_curve import GRID, on_grid
 from metrics.scattered import CORNERS, Codec, interpolate, restore, surrounded
 
 THRESHOLDS = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.07, 0.10, 0.13, 0.21, 0.34, 0.5, 0.75)
@@ -90,7 +91,7 @@ def test_curves_agree_with_the_library_on_the_same_mask(kind: int) -> None:
     areas = []
     for y in (said.probability.numpy(), (said.predicted == 0).double().numpy()):
         both = [np.clip((v[1:-1] - v[0]) / (v[-1] - v[0]), 0, 1) for v in (sizes, y)]
-        curve = resample(np.concatenate(both)[None])[0]
+        curve = on_grid(np.concatenate(both)[None])[0]
         areas.append(np.trapezoid(curve, GRID))
         if len(areas) == 1:
             np.testing.assert_allclose(curve, theirs.curve_y, atol=1e-12)
@@ -101,7 +102,7 @@ def test_curves_agree_with_the_library_on_the_same_mask(kind: int) -> None:
 def test_aggregates_agree_with_the_library() -> None:
     draw = np.random.default_rng(0)
     points = draw.random((7, 26))
-    curves = resample(points)
+    curves = on_grid(points)
     theirs = [pic.PicMetricResult(GRID, c, [], [], [], 0.0) for c in curves]
     value = 100 * np.trapezoid(curves, GRID, axis=1)
     for aggregate in ("median", "mean"):
@@ -109,25 +110,18 @@ def test_aggregates_agree_with_the_library() -> None:
             warnings.simplefilter("ignore", DeprecationWarning)
             expected = 100 * pic.aggregate_individual_pic_results(theirs, aggregate).auc
         metric = Sic(THRESHOLDS, aggregate=aggregate)  # type: ignore[arg-type]
-        assert metric.summary(value, points, points).tolist() == pytest.approx([expected])
+        assert metric.summary(value, points, points)().tolist() == pytest.approx([expected])
         excluded = np.append(value, np.nan)
         more = np.vstack([points, draw.random((1, 26))])
-        assert metric.summary(excluded, more, more).tolist() == pytest.approx([expected])
+        assert metric.summary(excluded, more, more)().tolist() == pytest.approx([expected])
         weights = np.array([[2, 0, 1, 1, 0, 3, 1, 9], [0, 0, 0, 0, 0, 0, 0, 1]])
         resampled = [theirs[i] for i in (0, 0, 2, 3, 5, 5, 5, 6)]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             expected = 100 * pic.aggregate_individual_pic_results(resampled, aggregate).auc
-        got = metric.summary(excluded, more, more, weights)
+        got = metric.summary(excluded, more, more)(weights)
         assert got[0] == pytest.approx(expected)
         assert np.isnan(got[1])
-
-
-def test_weighted_median_is_the_median_of_repeated_rows() -> None:
-    draw = np.random.default_rng(1)
-    values, weights = draw.integers(0, 5, (9, 4)).astype(float), draw.integers(0, 3, (20, 9))
-    expected = [np.median(np.repeat(values, w, axis=0), axis=0) for w in weights]
-    np.testing.assert_array_equal(weighted_median(values, weights), expected)
 
 
 def trace_of(x: list[float], y: list[float]) -> Trace:

@@ -36,7 +36,7 @@ def case_of(maps: Tensor, masks: Tensor | None, has_mask: Tensor | None = None) 
 
 def summary_of(metric: Metric, case: Case, weights: np.ndarray | None = None) -> list[float]:
     scores = metric.score(case, None)
-    return metric.summary(scores.value.numpy(), scores.parts.numpy(), scores.curve.numpy(), weights).tolist()
+    return metric.summary(scores.value.numpy(), scores.parts.numpy(), scores.curve.numpy())(weights).tolist()
 
 
 def half() -> Tensor:

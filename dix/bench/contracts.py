@@ -158,8 +158,8 @@ def _reasons(scores: Scores) -> str:
 
 def _summaries(metric: Metric, scores: Scores) -> str:
     value, parts, curve = (t.double().cpu().numpy() for t in (scores.value, scores.parts, scores.curve))
-    plain = metric.summary(value, parts, curve)
-    weighted = metric.summary(value, parts, curve, np.ones((2, len(value))))
+    summary = metric.summary(value, parts, curve)
+    plain, weighted = summary(), summary(np.ones((2, len(value))))
     same = np.allclose(plain, weighted, equal_nan=True) and plain.shape == (1,) and weighted.shape == (2,)
     return "" if same else f"{plain} without weights, {weighted} with ones"
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from dix.bench.statistics import Column, Floats
 from dix.bench.store import ResultStore
+from metrics.api import Summary
 
 _CELL = ("protocol", "dataset", "model", "method", "metric")
 COLUMNS = ("model", "dataset", "method", "metric", "protocol", "image", "value", "parts", "curve", "reason")
@@ -34,8 +35,8 @@ class Summarised(Protocol):
     @property
     def extra(self) -> bool: ...
 
-    def summary(self, value: Floats, parts: Floats, curve: Floats, weights: Floats | None = None) -> Floats:
-        """The data set's score: [R] for weights [R, n], [1] without."""
+    def summary(self, value: Floats, parts: Floats, curve: Floats) -> Summary:
+        """The data set's score for any weights of its images."""
         ...
 
 
@@ -120,7 +121,7 @@ class Sample:
     def column(self, metric: Summarised) -> Column:
         """The images that count, with the metric's own way to reduce them."""
         value, parts, curve = self.counted()
-        return Column(value, lambda weights: metric.summary(value, parts, curve, weights))
+        return Column(value, metric.summary(value, parts, curve))
 
 
 def _at(arrays: Lists, index: Sequence[int]) -> Lists:

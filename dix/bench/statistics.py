@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,10 @@ from scipy import special, stats
 
 Floats = NDArray[np.float64]
 
+#: How often images count: [R, n] whole numbers in any floating type.
+Weights = NDArray[np.floating[Any]]
 #: ``reduce(weights [R, n]) -> [R]``, or ``reduce(None) -> [1]`` with every image once.
-Reduce = Callable[[Floats | None], Floats]
+Reduce = Callable[[Weights | None], Floats]
 
 #: Draws this close to the estimate, relative to their size, are ties: sums differ in the last bits between machines.
 TIE = 1e-12
@@ -99,25 +102,28 @@ def is_mean(column: Column) -> bool:
     return bool(np.allclose(column.reduce(weights), expected, rtol=TIE, atol=TIE * scale))
 
 
-def resample_counts(n: int, bootstrap: Bootstrap) -> Iterator[Floats]:
+def resample_counts(n: int, bootstrap: Bootstrap) -> Iterator[Weights]:
     """How often each of n images is drawn in each resample, in chunks [c, n]; the draws do not depend on the chunk."""
     generator = np.random.default_rng(bootstrap.seed)
-    step = max(1, bootstrap.chunk_bytes // (8 * n))
-    for start in range(0, bootstrap.resamples, step):
-        counts = np.empty((min(step, bootstrap.resamples - start), n))
+    for start, stop in _chunks(n, bootstrap.resamples, bootstrap):
+        counts = np.empty((n, stop - start), dtype=np.float32).T  # an image's counts lie side by side
         for row in counts:
             row[:] = np.bincount(generator.integers(0, n, size=n), minlength=n)
         yield counts
 
 
-def leave_out_counts(n: int, bootstrap: Bootstrap) -> Iterator[Floats]:
+def leave_out_counts(n: int, bootstrap: Bootstrap) -> Iterator[Weights]:
     """Weights [c, n] that leave out one image each, or every G-th image where n exceeds the number G of groups."""
     groups = min(n, bootstrap.groups)
     member = np.arange(n) % groups
+    for start, stop in _chunks(n, groups, bootstrap):
+        yield (member[:, None] != np.arange(start, stop)).astype(np.float32).T
+
+
+def _chunks(n: int, rows: int, bootstrap: Bootstrap) -> Iterator[tuple[int, int]]:
+    """Where chunks of rows of n weights begin and end."""
     step = max(1, bootstrap.chunk_bytes // (8 * n))
-    for start in range(0, groups, step):
-        group = np.arange(start, min(start + step, groups))
-        yield (group[:, None] != member[None, :]).astype(float)
+    return ((start, min(start + step, rows)) for start in range(0, rows, step))
 
 
 def resample(columns: Sequence[Column], bootstrap: Bootstrap) -> list[Draws]:
@@ -135,7 +141,7 @@ def resample(columns: Sequence[Column], bootstrap: Bootstrap) -> list[Draws]:
     return [Draws(estimate, draws[:, k], jackknife[:, k]) for k, estimate in enumerate(estimates)]
 
 
-def _reduce_chunks(columns: Sequence[Column], linear: Sequence[bool], chunks: Iterator[Floats]) -> Floats:
+def _reduce_chunks(columns: Sequence[Column], linear: Sequence[bool], chunks: Iterator[Weights]) -> Floats:
     """The scores [R, K] of K columns for all chunks of weights."""
     means = np.flatnonzero(linear)
     others = np.flatnonzero(np.logical_not(linear))
@@ -144,7 +150,7 @@ def _reduce_chunks(columns: Sequence[Column], linear: Sequence[bool], chunks: It
     for weights in chunks:
         block = np.empty((len(weights), len(columns)))
         if values is not None:
-            block[:, means] = weights @ values / weights.sum(axis=1, keepdims=True)
+            block[:, means] = weights.astype(float) @ values / weights.sum(axis=1, keepdims=True)
         for k in others:
             block[:, k] = columns[k].reduce(weights)
         blocks.append(block)
