@@ -6,48 +6,73 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 
 #: Points of a resampled curve: 0, 0.001, ..., 1.
 GRID = np.append(np.linspace(0.0, 1.0, 1000, endpoint=False), 1.0)
 #: Ranks searched on each side of a resampled median, in units of sqrt(n): its rank spreads by half of sqrt(n).
-REACH = 2.6
+REACH = 2.1
 #: Up to so many curves, resamples look at every point of the grid; beyond, at every STRIDE-th.
 MANY = 2000
 STRIDE = 20
+#: Ranks that are summed at a time when a median is searched.
+BLOCK = 32
 #: Curves times points that are held at a time.
-HELD = 2**23
+HELD = 2**21
 
 
-def on_grid(curve: np.ndarray, monotone: bool = True, first: int = 0, stop: int = GRID.size) -> np.ndarray:
-    """Curves on the common grid, or on a part of it: [n, stop - first], linear between the points, (0, 0) to (1, 1).
+def on_grid(curve: np.ndarray, monotone: bool = True) -> np.ndarray:
+    """Curves on the common grid: [n, 1001], linear between the points, from (0, 0) to (1, 1).
 
     curve: [n, 2 K] the x of each of K points, then their y. monotone: replace each y by the largest so far (in the
     order given). Of points with equal x the last one counts from there on.
     """
-    x, y = _knots(curve, monotone)
-    begins = np.searchsorted(GRID, x[:, 1:]).clip(first, stop)  # the grid's first point at or after each knot
-    begins = np.concatenate([np.full((len(x), 1), first), begins, np.full((len(x), 1), stop)], axis=1)
-    lengths = np.diff(begins, axis=1).ravel()
-    rise, run = np.diff(y, axis=1, append=1.0), np.diff(x, axis=1, append=2.0)
-    slope = np.divide(rise, run, out=np.zeros_like(rise), where=run > 0)
-    repeated = (np.repeat(each.ravel(), lengths).reshape(len(x), stop - first) for each in (slope, x, y))
-    slopes, starts, levels = repeated
-    out = GRID[first:stop] - starts
-    out *= slopes
-    out += levels
-    if stop == GRID.size:
-        out[:, -1] = 1.0
-    return out
+    return Curves.of(curve, monotone).at(0, GRID.size).T
 
 
-def _knots(curve: np.ndarray, monotone: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The points in the order of x with both ends: [n, K + 2] each."""
-    x, y = np.split(np.asarray(curve, dtype=float), 2, axis=1)
-    y = np.maximum.accumulate(y, axis=1) if monotone else y
-    ends = np.broadcast_to([0.0, 1.0], (len(x), 2))
-    x, y = np.concatenate([x, ends], axis=1), np.concatenate([y, ends], axis=1)
-    order = np.argsort(x, axis=1, kind="stable")
-    return np.take_along_axis(x, order, axis=1), np.take_along_axis(y, order, axis=1)
+@dataclass(frozen=True, eq=False)
+class Curves:
+    """n piecewise linear curves, ready to be read anywhere on the grid.
+
+    x, y: [n, K + 2] the points in the order of x, both ends among them. slope: [n, K + 2] from each point on.
+    begins: [n, K + 2] the grid's first point at or after each point.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    slope: np.ndarray
+    begins: np.ndarray
+
+    @staticmethod
+    def of(curve: np.ndarray, monotone: bool = True) -> Curves:
+        """From points as `on_grid` takes them."""
+        x, y = np.split(np.asarray(curve, dtype=float), 2, axis=1)
+        y = np.maximum.accumulate(y, axis=1) if monotone else y
+        ends = np.broadcast_to([0.0, 1.0], (len(x), 2))
+        x, y = np.concatenate([x, ends], axis=1), np.concatenate([y, ends], axis=1)
+        order = np.argsort(x, axis=1, kind="stable")
+        x, y = np.take_along_axis(x, order, axis=1), np.take_along_axis(y, order, axis=1)
+        rise, run = np.diff(y, axis=1, append=1.0), np.diff(x, axis=1, append=2.0)
+        slope = np.divide(rise, run, out=np.zeros_like(rise), where=run > 0)
+        begins = np.searchsorted(GRID, x)
+        begins[:, 0] = 0
+        return Curves(x, y, slope, begins)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def at(self, first: int, stop: int, stride: int = 1) -> np.ndarray:
+        """The curves at the grid's points from first to before stop, by strides: [points, n]."""
+        points = GRID[first:stop:stride]
+        begins = (-(-(self.begins - first) // stride)).clip(0, points.size)
+        lengths = np.diff(begins, axis=1, append=points.size).ravel()
+        slope, x, y = (
+            torch.from_numpy(np.repeat(of.ravel(), lengths)).view(len(self), -1) for of in (self.slope, self.x, self.y)
+        )
+        values = x.neg_().add_(torch.from_numpy(points)).mul_(slope).add_(y)
+        if first + (points.size - 1) * stride == GRID.size - 1:
+            values[:, -1] = 1.0
+        return values.T.contiguous().numpy()
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,37 +94,49 @@ class MedianArea:
         if not self.kept.any():
             return np.full(1 if weights is None else len(weights), np.nan)
         if weights is None:
-            return np.array([self._exact])
-        drawn = _area(self._medians(_columns(np.asarray(weights), self.kept)), self._points)
-        return drawn if len(self._points) == GRID.size else self._exact + drawn - self._coarse
+            return np.array([self._prepared.exact])
+        return self._prepared.resampled(_columns(np.asarray(weights), self.kept))
 
     @cached_property
-    def _counted(self) -> np.ndarray:
-        return self.curve[self.kept]
+    def _prepared(self) -> _Prepared:
+        return _Prepared.of(Curves.of(self.curve[self.kept], self.monotone))
 
-    @cached_property
-    def _exact(self) -> float:
-        step = max(1, HELD // len(self._counted))
-        parts = [
-            np.median(on_grid(self._counted, self.monotone, first, min(first + step, GRID.size)), axis=0)
-            for first in range(0, GRID.size, step)
-        ]
-        return float(_area(np.concatenate(parts), GRID))
 
-    @cached_property
-    def _points(self) -> np.ndarray:
-        return GRID[:: 1 if len(self._counted) <= MANY else STRIDE]
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """Curves reduced to what their resamples need.
 
-    @cached_property
-    def _coarse(self) -> float:
-        """The exact medians' area at the resamples' points."""
-        return float(_area(self._medians(np.ones((len(self._counted), 1), dtype=np.float32))[0], self._points))
+    exact: the area under their median. points: where resamples read them. medians: the samples there.
+    coarse: the area under the exact median as read there.
+    """
 
-    @cached_property
-    def _medians(self) -> WeightedMedians:
-        stride = (GRID.size - 1) // (len(self._points) - 1)
-        taken = [on_grid(self._counted, self.monotone, first, first + 1) for first in range(0, GRID.size, stride)]
-        return WeightedMedians.of(np.concatenate(taken, axis=1).T)
+    exact: float
+    points: np.ndarray
+    medians: WeightedMedians
+    coarse: float
+
+    @staticmethod
+    def of(curves: Curves) -> _Prepared:
+        """Read the curves everywhere once, and where resamples will."""
+        stride = 1 if len(curves) <= MANY else STRIDE
+        step = max(1, HELD // len(curves))
+        blocks = [_medians(curves.at(first, min(first + step, GRID.size))) for first in range(0, GRID.size, step)]
+        median, points = np.concatenate(blocks), GRID[::stride]
+        read = WeightedMedians.of(curves.at(0, GRID.size, stride))
+        return _Prepared(float(_area(median, GRID)), points, read, float(_area(median[::stride], points)))
+
+    def resampled(self, counts: np.ndarray) -> np.ndarray:
+        """The areas [R] for whole numbers counts [n, R]."""
+        return self.exact + (_area(self.medians(counts), self.points) - self.coarse)
+
+
+def _medians(values: np.ndarray) -> np.ndarray:
+    """The median of each row [C, n], which it sorts in part: [C]."""
+    middle = values.shape[1] // 2
+    values.partition(middle, axis=1)
+    high = values[:, middle]
+    low = high if values.shape[1] % 2 else values[:, :middle].max(axis=1)
+    return np.asarray((low + high) / 2)
 
 
 def _area(medians: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -116,7 +153,7 @@ class WeightedMedians:
     """The medians of C samples of n values, each value taken as often as its weight says, for many weights.
 
     Only ranks near the middle are searched, and all of them where that does not reach: the result is exact either way.
-    values: [C, n]. below: [C, n] 1 for values that lie below the searched ranks. searched: [C, S] the positions of the
+    values: [C, n]. below: [C, n] which values lie below the searched ranks. searched: [C, S] the positions of the
     values at the searched ranks, in their order.
     """
 
@@ -134,8 +171,8 @@ class WeightedMedians:
         order = np.argpartition(values, [start, stop - 1], axis=1)
         near = order[:, start:stop]
         near = np.take_along_axis(near, np.argsort(np.take_along_axis(values, near, axis=1), axis=1), axis=1)
-        below = np.zeros(values.shape, dtype=np.float32)
-        np.put_along_axis(below, order[:, :start], 1.0, axis=1)
+        below = np.zeros(values.shape, dtype=bool)
+        np.put_along_axis(below, order[:, :start], True, axis=1)
         return WeightedMedians(values, below, near)
 
     def __call__(self, counts: np.ndarray) -> np.ndarray:
@@ -143,18 +180,37 @@ class WeightedMedians:
         total = counts.sum(axis=0, dtype=np.float64)
         middle = np.stack([(total - 1) // 2, total // 2]).astype(np.float32)  # places of the middle elements
         out = np.empty((counts.shape[1], len(self.values)))
-        for c, base in enumerate(self.below @ counts):
+        for c, base in enumerate(self.below.astype(np.float32) @ counts):
             out[:, c] = self._median(c, counts, base, middle)
         out[total == 0] = np.nan
         return out
 
     def _median(self, c: int, counts: np.ndarray, base: np.ndarray, middle: np.ndarray) -> np.ndarray:
         values, near = self.values[c], self.searched[c]
-        reached = counts[near].cumsum(axis=0)
-        reached += base
-        if ((base > middle[0]) | (reached[-1] <= middle[1])).any():  # some middle lies outside the searched ranks
-            near = np.argsort(values)
-            reached = counts[near].cumsum(axis=0)
-        places = [np.count_nonzero(reached <= place, axis=0).clip(max=len(near) - 1) for place in middle]
-        low, high = (values[near[place]] for place in places)
+        ranks, missed = _ranks(counts, near, base, middle)
+        low, high = values[near[ranks]]
+        if missed.any():
+            order, few = np.argsort(values), np.ascontiguousarray(counts[:, missed])
+            ranks, _ = _ranks(few, order, np.float32(0), middle[:, missed])
+            low[missed], high[missed] = values[order[ranks]]
         return np.asarray((low + high) / 2)
+
+
+def _ranks(
+    counts: np.ndarray, order: np.ndarray, base: np.ndarray | np.float32, places: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where the counts [n, R] in an order [S], summed on top of base, pass some places [P, R]: [P, R]; and [R] which
+    do not pass all of theirs. Sums over blocks find the block, sums within it the rank.
+    """
+    size, resamples = len(order), counts.shape[1]
+    taken = np.zeros((-(-size // BLOCK) * BLOCK, resamples), dtype=np.float32)
+    counts.take(order, axis=0, out=taken[:size], mode="clip")
+    blocks = taken.reshape(-1, BLOCK, resamples)
+    ends = blocks.sum(axis=1).cumsum(axis=0) + base
+    ranks = np.empty(places.shape, dtype=np.int64)
+    for rank, place in zip(ranks, places, strict=True):
+        block = (ends <= place).sum(axis=0).clip(max=len(ends) - 1)
+        inside = blocks[block, :, np.arange(resamples)]  # [R, BLOCK]
+        before = np.take_along_axis(ends, block[None], axis=0)[0] - inside.sum(axis=1)
+        rank[:] = block * BLOCK + (inside.cumsum(axis=1) <= (place - before)[:, None]).sum(axis=1)
+    return ranks.clip(max=size - 1), (places[0] < base) | (places[-1] >= ends[-1])

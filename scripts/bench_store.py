@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=50_000)
     parser.add_argument("--shards", type=int, default=8)
     parser.add_argument("--part", type=int, default=100, help="images whose rows are stored at a time")
-    parser.add_argument("--protocol", default="corrected", help="whose metrics summarise")
+    parser.add_argument("--protocol", default="thesis", help="whose metrics summarise")
     parser.add_argument("--phase", choices=PHASES)
     options = parser.parse_args()
     if options.phase:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from metrics import median_curve
-from metrics.median_curve import GRID, MedianArea, WeightedMedians, on_grid
+from metrics.median_curve import GRID, Curves, MedianArea, WeightedMedians, on_grid
 
 
 def points(n: int, seed: int = 0, k: int = 13) -> np.ndarray:
@@ -43,8 +43,9 @@ def test_curves_on_the_grid_are_numpys(monotone: bool) -> None:
     curves[3, :13] = curves[3, :13][::-1]
     expected = np.array([literal(curve, monotone) for curve in curves])
     np.testing.assert_array_equal(on_grid(curves, monotone), expected)
-    np.testing.assert_array_equal(on_grid(curves, monotone, 100, 317), expected[:, 100:317])
-    np.testing.assert_array_equal(on_grid(curves, monotone, 990), expected[:, 990:])
+    ready = Curves.of(curves, monotone)
+    for part in ((100, 317), (990, 1001), (0, 1001, 20), (3, 1001, 7), (5, 6)):
+        np.testing.assert_array_equal(ready.at(*part), expected.T[slice(*part)])
 
 
 @pytest.mark.parametrize("n", [1, 2, 9, 40, 301])
@@ -94,7 +95,7 @@ def test_resamples_of_many_curves_spread_as_if_the_whole_grid_were_read(
     draw = np.random.default_rng(5)
     weights = np.stack([np.bincount(draw.integers(0, n, n), minlength=n) for _ in range(draws)])
     few = MedianArea(curves, kept)
-    assert len(few._points) == 51
+    assert len(few._prepared.points) == 51
     monkeypatch.setattr(median_curve, "MANY", n)
     whole = MedianArea(curves, kept)
     assert few() == whole()

@@ -130,7 +130,7 @@ def _at(arrays: Lists, index: Sequence[int]) -> Lists:
 
 def _stack(arrays: Lists, index: NDArray[np.intp]) -> Floats:
     if isinstance(arrays, np.ndarray):
-        return arrays[index].astype(float)
+        return arrays if len(index) == len(arrays) else arrays[index]
     chosen = [arrays[i] for i in index]
     return np.stack(chosen).astype(float) if chosen else np.zeros((0, 0))
 

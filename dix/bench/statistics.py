@@ -8,13 +8,16 @@ get the interval of their difference.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+import joblib
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
+T = TypeVar("T")
 Floats = NDArray[np.float64]
 
 #: How often images count: [R, n] whole numbers in any floating type.
@@ -22,6 +25,8 @@ Weights = NDArray[np.floating[Any]]
 #: ``reduce(weights [R, n]) -> [R]``, or ``reduce(None) -> [1]`` with every image once.
 Reduce = Callable[[Weights | None], Floats]
 
+#: Scores that are reduced beside each other, where there are as many cores; each holds memory of its own.
+SCORES_AT_A_TIME = 4
 #: Draws this close to the estimate, relative to their size, are ties: sums differ in the last bits between machines.
 TIE = 1e-12
 
@@ -134,10 +139,10 @@ def resample(columns: Sequence[Column], bootstrap: Bootstrap) -> list[Draws]:
     if not columns:
         return []
     n = len(columns[0].value)
-    linear = [is_mean(column) for column in columns]
+    linear = _each(is_mean, columns)
     draws = _reduce_chunks(columns, linear, resample_counts(n, bootstrap))
     jackknife = _reduce_chunks(columns, linear, leave_out_counts(n, bootstrap))
-    estimates = [float(column.reduce(None)[0]) for column in columns]
+    estimates = _each(lambda column: float(column.reduce(None)[0]), columns)
     return [Draws(estimate, draws[:, k], jackknife[:, k]) for k, estimate in enumerate(estimates)]
 
 
@@ -155,6 +160,12 @@ def _reduce_chunks(columns: Sequence[Column], linear: Sequence[bool], chunks: It
             block[:, k] = columns[k].reduce(weights)
         blocks.append(block)
     return np.concatenate(blocks)
+
+
+def _each(ask: Callable[[Column], T], columns: Sequence[Column]) -> list[T]:
+    """What every column answers; several at a time, since scores may have much to prepare."""
+    with ThreadPoolExecutor(min(SCORES_AT_A_TIME, joblib.cpu_count())) as pool:
+        return list(pool.map(ask, columns))
 
 
 def bca(draws: Draws, level: float) -> tuple[float, float]:
