@@ -204,7 +204,7 @@ def test_unreadable_images_stop_the_run_or_are_left_out_by_name(tmp_path: Path) 
     ("settings", "message"),
     [
         ({"batch_size": 0}, "run.batch_size: expected an integer of at least 1, got 0"),
-        ({"chunk": 0}, "run.chunk: expected an integer of at least 1, got 0"),
+        ({"chunk": -1}, "run.chunk: expected an integer of at least 0, got -1"),
         ({"shard": [2, 2]}, r"run.shard: expected \[i, n\] with 0 <= i < n, got \[2, 2\]"),
         ({"only": "some"}, "run.only: expected one of all, failed"),
     ],

@@ -229,9 +229,9 @@ class _Timer:
 
 def _forward(job: Job, pixels: Tensor, timed: _Timer) -> float:
     """Seconds of one row in a full chunk."""
-    rows = pixels.repeat(-(-job.run.chunk // len(pixels)), 1, 1, 1)[: job.run.chunk]
+    rows = pixels.repeat(-(-job.chunk // len(pixels)), 1, 1, 1)[: job.chunk]
     targets = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
-    times = [timed(lambda: predict(job.classifier, rows, targets, job.run.chunk))[1] for _ in range(1 + REPEATS)]
+    times = [timed(lambda: predict(job.classifier, rows, targets, job.chunk))[1] for _ in range(1 + REPEATS)]
     return median(times[1:]) / len(rows)
 
 
@@ -240,13 +240,13 @@ def _whole_batch(job: Job, batch: Batch, pixels: Tensor) -> float:
     repeats = -(-job.run.batch_size // len(pixels))
     rows = pixels.repeat(repeats, 1, 1, 1)[: job.run.batch_size]
     ids = [f"{name}-{copy}" for copy in range(repeats) for name in batch.ids][: job.run.batch_size]
-    passes = Passes(job.classifier, rows, ids=ids, chunk=job.run.chunk, seed=job.protocol.seed)
+    passes = Passes(job.classifier, rows, ids=ids, chunk=job.chunk, seed=job.protocol.seed)
     passes.gradient(next(iter(job.classifier.layers)))
     return memory(job.classifier.device)
 
 
 def _clean(job: Job, batch: Batch, pixels: Tensor) -> Passes:
-    passes = Passes(job.classifier, pixels, ids=batch.ids, chunk=job.run.chunk, seed=job.protocol.seed)
+    passes = Passes(job.classifier, pixels, ids=batch.ids, chunk=job.chunk, seed=job.protocol.seed)
     assert passes.logits is not None
     return passes
 

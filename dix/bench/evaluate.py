@@ -182,7 +182,7 @@ class _Evaluation:
         classifier, protocol = self.job.classifier, self.job.protocol
         images = batch.images.to(device=classifier.device, dtype=classifier.dtype)
         labels = self._labels(batch).to(classifier.device)
-        passes = Passes(classifier, images, ids=batch.ids, chunk=self.job.run.chunk, seed=protocol.seed)
+        passes = Passes(classifier, images, ids=batch.ids, chunk=self.job.chunk, seed=protocol.seed)
         predicted = passes.logits.argmax(dim=1)
         hits = zip(batch.ids, labels.tolist(), (predicted == labels).tolist(), strict=True)
         self.outcome.right.update({image: hit for image, label, hit in hits if label >= 0})
@@ -238,7 +238,7 @@ class _Evaluation:
 
     def _predict(self, images: Tensor, targets: Tensor) -> Prediction:
         self.outcome.forwards += len(images)
-        return halving(lambda chunk: predict(self.job.classifier, images, targets, chunk), self.job.run.chunk)
+        return halving(lambda chunk: predict(self.job.classifier, images, targets, chunk), self.job.chunk)
 
     def _keep(self, cell: Cell, ids: Sequence[str], scores: Scores, found: Sequence[str]) -> None:
         value, parts, curve = (t.double().cpu().tolist() for t in (scores.value, scores.parts, scores.curve))

@@ -64,7 +64,8 @@ def configure(threads: int, tf32: bool, deterministic: bool) -> None:
     torch.backends.cudnn.benchmark = False
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(deterministic)
+    # The same as `torch.use_deterministic_algorithms`, which imports a compiler first: a second of every start-up.
+    torch.set_deterministic_debug_mode("error" if deterministic else "default")
     torch.backends.cudnn.deterministic = deterministic
 
 

@@ -58,7 +58,8 @@ class Run:
 
     name: of the results. results: the folder they are stored in.
     device: "auto", "cpu", "cuda" or "mps". batch_size: images explained together. chunk: most rows in one forward pass
-    of a path or a probe. threads: of the CPU, 0 for torch's choice. workers: that decode images and encode for SIC/AIC.
+    of a path or a probe, 0 for what is fastest. threads: of the CPU, 0 for torch's choice. workers: that decode images
+    and encode for SIC/AIC.
     limit: only the first so many images. shard: [i, n], the i-th of n parts of the images. only: "all", or "failed" to
     run only jobs that failed. on_error: an unreadable image: "stop" or "skip" (and say so).
     deterministic: only algorithms that give equal bits twice. flush_seconds: longest time before rows are on disk.
@@ -69,7 +70,7 @@ class Run:
     results: str = "results/${.name}"
     device: str = "auto"
     batch_size: int = 8
-    chunk: int = 32
+    chunk: int = 0
     threads: int = 0
     workers: int = 2
     limit: int | None = None

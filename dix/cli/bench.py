@@ -40,9 +40,7 @@ def _methods(arguments: argparse.Namespace) -> int:
     device = runtime.choose_device(chosen.run.device)
     model = chosen.classifier.to(device, runtime.choose_dtype(chosen.protocol.dtype))
     print(f"{runtime.machine(device)}; {model.name}, weights: {model.weights.source}; batch {arguments.batch}")
-    rows = bench(
-        {model.name: model}, chosen.methods, arguments.batch, chosen.run.chunk, literal_images=arguments.literal
-    )
+    rows = bench({model.name: model}, chosen.methods, arguments.batch, chosen.chunk, literal_images=arguments.literal)
     print(as_text(list(rows)))
     return 0
 

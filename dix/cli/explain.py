@@ -115,7 +115,7 @@ def explained(job: Job, photo: Image.Image, image_id: str, target: int | None, t
             pixels,
             torch.tensor([output], device=classifier.device),
             ids=[image_id],
-            chunk=job.run.chunk,
+            chunk=job.chunk,
             seed=job.protocol.seed,
         )
         made = {

@@ -87,7 +87,7 @@ def examples(job: Job, indices: Sequence[int], model: str = "") -> list[Example]
     for index in indices:
         batch = load(job.dataset, job.preprocess, [index])
         pixels = batch.images.to(device=job.classifier.device, dtype=job.classifier.dtype)
-        passes = Passes(job.classifier, pixels, ids=batch.ids, chunk=job.run.chunk, seed=job.protocol.seed)
+        passes = Passes(job.classifier, pixels, ids=batch.ids, chunk=job.chunk, seed=job.protocol.seed)
         label = int(job.classifier.output_of(batch.labels)[0]) if _labelled(job) else -1
         target = passes.logits.argmax(dim=1)
         if job.protocol.target == "label" and label >= 0:

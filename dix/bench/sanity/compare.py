@@ -198,7 +198,7 @@ def explained(
     sums: dict[str, Tensor] = {}
     errors: dict[str, str] = {}
     for images in _views(shown, settings, job.protocol.seed):
-        passes = Passes(classifier, images, shown.targets, ids=shown.ids, chunk=job.run.chunk, seed=job.protocol.seed)
+        passes = Passes(classifier, images, shown.targets, ids=shown.ids, chunk=job.chunk, seed=job.protocol.seed)
         for name, method in methods.items():
             if name not in errors:
                 maps = _attempt(method, passes, job.protocol.map_resize)
