@@ -125,6 +125,26 @@ def test_times_are_the_parts_own_times_the_counts(tmp_path: Path) -> None:
     assert found.total_seconds == pytest.approx(sum(found.seconds.values()))
 
 
+@dataclass(frozen=True)
+class Twice(Probing):
+    """A metric that explains two altered images for each map."""
+
+    label: str = "TWICE"
+
+    def score(self, case: Case, trace: Trace | None) -> Scores:
+        assert case.explain is not None
+        for _ in range(2):
+            case.explain(case.batch.images)
+        return Scores.of(torch.zeros(len(case.batch.ids)))
+
+
+def test_what_a_metric_explains_again_is_counted_at_its_methods_price(tmp_path: Path) -> None:
+    made = dataclasses.replace(timed_job(), metrics={"twice": Twice()})
+    found = forecast(made, calibrate(made, images=2, clock=CLOCK), remaining(made, ResultStore(tmp_path)))
+    assert found.seconds["explain again"] == pytest.approx(8 * 2 * (ROW + SLOW + ROW) + 8 * 2 * ROW)
+    assert found.explain_forwards == 8 + 8 * 2 * 2 + 8 * 2
+
+
 def test_the_forwards_are_those_of_the_run(tmp_path: Path) -> None:
     made = timed_job()
     found = forecast(made, calibrate(made, images=1), remaining(made, ResultStore(tmp_path)))

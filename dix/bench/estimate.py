@@ -55,7 +55,8 @@ class Prices:
 
     start: seconds of starting a job. forward: seconds of one row in a full chunk. read, clean: of one image.
     explain: by method. first, more: by probe, for the first map of an image and for each further one (some probes
-    share work between the maps of an image). score: seconds by metric. file_bytes, row_bytes: of the store;
+    share work between the maps of an image). score: seconds by metric. again: by metric, altered images that are
+    explained for each map. file_bytes, row_bytes: of the store;
     picture_bytes: of the pictures that reports show. memory: peak in bytes, for a whole batch.
     """
 
@@ -67,6 +68,7 @@ class Prices:
     first: Mapping[Probe, Price] = field(default_factory=dict)
     more: Mapping[Probe, Price] = field(default_factory=dict)
     score: Mapping[str, float] = field(default_factory=dict)
+    again: Mapping[str, float] = field(default_factory=dict)
     file_bytes: float = 0.0
     row_bytes: float = 0.0
     picture_bytes: float = 0.0
@@ -148,6 +150,11 @@ def forecast(job: Job, prices: Prices, work: Work) -> Forecast:
         seconds[phase] = seconds.get(phase, 0.0) + together
         forwards += rows
     seconds["score"] = sum(prices.score[metric] * n for (_, metric), n in work.cells.items())
+    again = {(method, metric): prices.again[metric] * n for (method, metric), n in work.cells.items()}
+    if any(again.values()):
+        seconds["explain again"] = sum(
+            (prices.clean + prices.explain[method].seconds) * n for (method, _), n in again.items()
+        )
     stored = sum(work.cells.values())
     pictures = min(job.run.gallery, work.images) * (len(work.methods) + 1)
     return Forecast(
@@ -155,7 +162,10 @@ def forecast(job: Job, prices: Prices, work: Work) -> Forecast:
         images=work.images,
         rows=stored,
         forwards=round(forwards),
-        explain_forwards=round(sum(prices.explain[name].rows * n for name, n in work.methods.items())),
+        explain_forwards=round(
+            sum(prices.explain[name].rows * n for name, n in work.methods.items())
+            + sum((1 + prices.explain[name].rows) * n for (name, _), n in again.items())
+        ),
         seconds=seconds,
         disk=min(1, work.batches) * prices.file_bytes + stored * prices.row_bytes + pictures * prices.picture_bytes,
         memory=prices.memory,
@@ -202,6 +212,7 @@ def calibrate(
         first=scored.first,
         more=scored.more,
         score=scored.seconds,
+        again=scored.again,
         file_bytes=file_bytes,
         row_bytes=row_bytes,
         picture_bytes=median([_picture(m[0]) for m in maps] or [0.0]),
@@ -313,20 +324,28 @@ class _Scored:
     first: dict[Probe, Price] = field(default_factory=dict)
     more: dict[Probe, Price] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    again: dict[str, float] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
 
 
 def _score(job: Job, images: _Images, timed: _Timer) -> _Scored:
     """Run every distinct probe on a few maps, once more to warm up, and every metric once."""
-    scored, traces = _Scored(), {}
-    case = Case(images.fresh(), images.some[0], explain=lambda altered: altered.mean(dim=1))  # not its cost
+    scored, traces, again = _Scored(), {}, 0
+
+    def explained(altered: Tensor) -> Tensor:
+        nonlocal again
+        again += len(altered)
+        return altered.mean(dim=1)  # counted, not timed: what it costs depends on the method
+
+    case = Case(images.fresh(), images.some[0], explain=explained)
     for name, metric in job.metrics.items():
         probe = metric.probe
         if probe is not None and probe not in traces:
             traces[probe] = _probe_prices(probe, images, timed, scored)
-        given = None if probe is None else traces[probe]
+        given, before = None if probe is None else traces[probe], again
         scores, seconds = timed(lambda metric=metric, given=given: metric.score(case, given))  # type: ignore[misc]
         scored.seconds[name] = seconds / len(images.batch.ids)
+        scored.again[name] = (again - before) / len(images.batch.ids)
         scored.rows += _rows(name, images.batch.ids, scores)
     return scored
 
