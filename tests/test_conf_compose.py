@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from dix.cli.config import CONF, build, composed, many, options
+from dix.cli.config import CONF, build, composed, job, many, options
 from dix.explainer import Explainer
 from metrics.api import Metric
 
@@ -104,3 +104,15 @@ def test_typos_are_named_with_the_nearest_name(override: str, message: str) -> N
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
         composed([override])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "resize"),
+    [
+        (["model=lenet5", "dataset=mnist"], "direct"),
+        (["model=lenet5", "dataset=mnist", "protocol.preprocess=checkpoint"], "pad"),
+        (["model=efficientnet_lite0", "protocol.preprocess=checkpoint"], "crop"),
+    ],
+)
+def test_the_protocol_says_whose_preprocessing_is_used(words: list[str], resize: str) -> None:
+    assert job(composed([*words, "method=[gc]", "metric=[neg]"])).preprocess.resize == resize

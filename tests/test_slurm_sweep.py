@@ -23,7 +23,7 @@ SCRIPT = ROOT / "scripts" / "slurm_single_node.sh"
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 NEEDED = ("slurmctld", "slurmd", "sbatch", "munged", "slurmdbd", "mariadbd")
 IMAGES = 12
-SLOW = ("slow_cancelled", "slow_requeued", "slow_late")
+SLOW = ("slow_cancelled", "slow_killed", "slow_requeued", "slow_late")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -87,12 +87,15 @@ def done(folder: Path, method: str) -> int:
     return sum(cell.done for cell in survey(ResultStore(folder)).cells if cell.method == method)
 
 
-def slurm_ids(folder: Path, environment: dict[str, str], method: str, order: list[str]) -> str:
+def listed(environment: dict[str, str]) -> list[str]:
+    """The jobs that wait, run or are ending."""
+    words = ["squeue", "--noheader", "--array", "--format=%i"]
+    return subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout.split()
+
+
+def slurm_id(environment: dict[str, str], method: str, order: list[str]) -> str:
     """SLURM's id of the array's task that computes a method."""
-    listed = subprocess.run(
-        ["squeue", "--noheader", "--array", "--format=%i"], env=environment, capture_output=True, text=True, check=True
-    ).stdout.split()
-    return next(job for job in listed if job.endswith(f"_{order.index(method)}"))
+    return next(job for job in listed(environment) if job.endswith(f"_{order.index(method)}"))
 
 
 def test_jobs_that_are_cancelled_requeued_and_late_end_with_the_bits_of_one_process(
@@ -119,16 +122,25 @@ def test_jobs_that_are_cancelled_requeued_and_late_end_with_the_bits_of_one_proc
         text=True,
     )
     folder = work / "results" / "slurm"
-    for method, order in (("slow_requeued", ["scontrol", "requeue"]), ("slow_cancelled", ["scancel"])):
+    for method, order in (
+        ("slow_requeued", ["scontrol", "requeue"]),
+        ("slow_cancelled", ["scancel"]),
+        ("slow_killed", ["scancel"]),
+    ):
         wait_for(f"rows of {method}", lambda method=method: done(folder, method) >= 1)
-        subprocess.run([*order, slurm_ids(folder, slurm, method, methods)], env=slurm, check=True)
+        job = slurm_id(slurm, method, methods)
+        subprocess.run([*order, job], env=slurm, check=True)
+    assert 1 <= done(folder, "slow_killed") < IMAGES
+    wait_for("the end of a cancelled job", lambda: job not in listed(slurm))
+    subprocess.run(["scontrol", "requeue", job], env=slurm, check=True)
     _, said = sweep.communicate(timeout=900)
+    wait_for("the requeued job", lambda: not listed(slurm))
 
     assert sweep.returncode == 1, said
     assert "did not come to its end" in said
     assert "run.only=failed" in said
     assert 1 <= done(folder, "slow_cancelled") < IMAGES
-    assert [done(folder, method) for method in ("gc", "slow_requeued", "slow_late")] == [IMAGES] * 3
+    assert [done(folder, method) for method in ("gc", "slow_killed", "slow_requeued", "slow_late")] == [IMAGES] * 4
     logs = "".join(path.read_text() for path in (folder / ".submitit").glob("*/*.out"))
     assert "timed-out" in logs
     attempts = {record["attempts"] for record in jobs(ResultStore(folder)).values()}

@@ -82,7 +82,7 @@ def job(config: DictConfig) -> Job:
     if protocol.preprocess not in ("direct", "checkpoint"):
         raise ValueError(f"protocol.preprocess: expected direct or checkpoint, got {protocol.preprocess!r}")
     settings = {"size": classifier.input_size, "antialias": protocol.antialias, **recommended}
-    preprocess = Preprocess(**{**settings, **getattr(dataset, "preprocess", {})})
+    preprocess = Preprocess(**settings)
     return Job(
         classifier=classifier,
         dataset=dataset,

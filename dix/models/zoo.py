@@ -141,9 +141,10 @@ def lenet5(name: str, layers: Mapping[str, str], weights: str = "random", seed: 
     else:
         network = load_state(network, state_from_file(weights), weights)
         source = Weights(f"file {Path(weights).name}", trained=True)
-    grey = _GreyInput(network)
+    size, grey = lenet.IMAGE_SIZE, _GreyInput(network)
+    framed = {"resize": "pad"}  # Y. LeCun et al. 1998: digits of 28 x 28 in the centre of 32 x 32
     return _classifier(
-        name, grey, source, layers, lenet.IMAGE_SIZE, (0.0,) * 3, (1.0,) * 3, label_space="mnist", kind="cnn"
+        name, grey, source, layers, size, (0.0,) * 3, (1.0,) * 3, label_space="mnist", kind="cnn", recommended=framed
     )
 
 
