@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from dix.bench.statistics import Column, Floats
 from dix.bench.store import ResultStore
-from metrics.api import Summary
+
+if TYPE_CHECKING:
+    from metrics.api import Summary
 
 _CELL = ("protocol", "dataset", "model", "method", "metric")
 COLUMNS = ("model", "dataset", "method", "metric", "protocol", "image", "value", "parts", "curve", "reason")
