@@ -189,6 +189,9 @@ def test_captured_tensors_survive_in_place_code() -> None:
         def __init__(self) -> None:
             super().__init__()
             self.conv = nn.Conv2d(3, 2, 1)
+            with torch.no_grad():
+                self.conv.weight.copy_(torch.tensor([1.0, -1.0]).view(2, 1, 1, 1).expand(2, 3, 1, 1))
+                self.conv.bias.copy_(torch.tensor([-1.5, 1.5]))
 
         def forward(self, images: Tensor) -> Tensor:
             return torch.relu_(self.conv(images)).mean(dim=(2, 3))
