@@ -1,4 +1,4 @@
-"""What every test needs: the torchvision repair before anything imports torchvision, and the same weights every time."""
+"""What every test needs: the torchvision repair before anything imports torchvision, and equal random numbers."""
 
 import pytest
 import torch
