@@ -17,6 +17,7 @@ import torch
 
 from baselines.controls import Random
 from datasets.api import CorruptSample
+from dix.bench import runtime
 from dix.bench.errors import StaleResults
 from dix.bench.evaluate import evaluate
 from dix.bench.job import describe
@@ -198,6 +199,24 @@ def test_unreadable_images_stop_the_run_or_are_left_out_by_name(tmp_path: Path) 
     assert outcome.unread == {"image4": "image4: made to be unreadable"}
     assert ResultStore(tmp_path / "skip").read_json("unread") == [{"image4": "image4: made to be unreadable"}]
     assert len(ResultStore(tmp_path / "skip").rows()) == 7 * 3 * 4
+
+
+@pytest.mark.parametrize(("threads", "given", "rows"), [(1, 0, 8), (2, 0, 32), (1, 5, 5)])
+def test_a_single_thread_takes_small_chunks(
+    threads: int, given: int, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.get_num_threads", lambda: threads)
+    assert parts.job(chunk=given).chunk == rows
+
+
+def test_deterministic_runs_refuse_other_algorithms() -> None:
+    try:
+        runtime.configure(0, tf32=False, deterministic=True)
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        runtime.configure(0, tf32=False, deterministic=False)
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 @pytest.mark.parametrize(

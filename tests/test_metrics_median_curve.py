@@ -61,9 +61,10 @@ def test_weighted_medians_are_medians_of_repeated_values(n: int) -> None:
         np.testing.assert_array_equal(got, np.median(repeated, axis=1) if weight.any() else [np.nan] * 2)
 
 
-def test_area_under_the_median_curve() -> None:
-    curves, kept = points(30), np.arange(30) != 4
-    weights = np.random.default_rng(3).integers(0, 3, (5, 30))
+@pytest.mark.parametrize("n", [30, 31])
+def test_area_under_the_median_curve(n: int) -> None:
+    curves, kept = points(n), np.arange(n) != 4
+    weights = np.random.default_rng(3).integers(0, 3, (5, n))
     area = MedianArea(curves, kept)
     every = np.array([literal(curve, True) for curve in curves])[kept]
     assert area().tolist() == pytest.approx([100 * np.trapezoid(np.median(every, axis=0), GRID)], abs=1e-12)
