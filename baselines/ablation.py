@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from baselines.cam import grid, missing_layer, weighted
+from dix.baselines.cam import grid, missing_layer, weighted
 from dix.capture import gradients
 from dix.classifier import Classifier
 from dix.passes import Passes, halving, rows

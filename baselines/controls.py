@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from dix.classifier import Classifier
+from dix.explainer import CONTROL
 from dix.passes import Passes
 
 #: Weights of red, green and blue in the luma Y' of ITU-R BT.601.
@@ -17,6 +19,8 @@ LUMA = (0.299, 0.587, 0.114)
 
 class _Control:
     """A map that does not look at the network, so every network will do."""
+
+    role: ClassVar[str] = CONTROL
 
     def unsupported(self, classifier: Classifier) -> str:
         """Always "": a control works with every classifier."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from baselines.cam import grid, missing_layer, weighted
+from dix.baselines.cam import grid, missing_layer, weighted
 from dix.classifier import Classifier
 from dix.maps import min_max, resize
 from dix.passes import Passes, halving, rows

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baselines.path import REDUCTIONS, Colour, Reduction, check_options, colour, pixel_gradients
+from dix.baselines.path import REDUCTIONS, Colour, Reduction, check_options, colour, pixel_gradients
 from dix.classifier import Classifier
 from dix.passes import Passes, Rows, Score, halving, rows
 

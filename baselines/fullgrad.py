@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from baselines.nonlinear import HOMOGENEOUS, POINTWISE, PRODUCTS, Function, pointwise
+from dix.baselines.nonlinear import HOMOGENEOUS, POINTWISE, PRODUCTS, Function, pointwise
 from dix.capture import gradients
 from dix.classifier import Classifier
 from dix.maps import resize

@@ -21,9 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from baselines.ablation import Additive, ChannelProducts, channels_first
-from baselines.cam import grid, missing_layer, weighted
-from baselines.nonlinear import POINTWISE, Function, pointwise
+from dix.baselines.ablation import Additive, ChannelProducts, channels_first
+from dix.baselines.cam import grid, missing_layer, weighted
+from dix.baselines.nonlinear import POINTWISE, Function, pointwise
 from dix.capture import gradients
 from dix.classifier import Classifier
 from dix.passes import Passes, halving

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from baselines.precision import Precision, check_precision, evaluator
+from dix.baselines.precision import Precision, check_precision, evaluator
 from dix.capture import gradients
 from dix.classifier import Classifier
 from dix.integrate import Rule, quadrature

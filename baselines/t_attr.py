@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.overrides import TorchFunctionMode
 
-from baselines.attention import lacks_attention
-from baselines.precision import Precision, check_precision, evaluator
+from dix.baselines.attention import lacks_attention
+from dix.baselines.precision import Precision, check_precision, evaluator
 from dix.capture import capturing, gradients
 from dix.classifier import Classifier
 from dix.explainer import Rollout

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from datasets import coco, imagenet, imagenet_seg, mnist, voc
-from datasets.api import CorruptSample, Dataset, MissingData
-from datasets.folder import Folder
-from datasets.photos import Photos
+from dix.datasets import coco, imagenet, imagenet_seg, mnist, voc
+from dix.datasets.api import CorruptSample, Dataset, MissingData
+from dix.datasets.folder import Folder
+from dix.datasets.photos import Photos
 
 _SHOWN = 5  #: problems printed in full
 

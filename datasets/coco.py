@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from datasets.api import CorruptSample, Record
-from datasets.images import decode_rgb, read_bytes
-from datasets.index import fingerprint, unique
-from datasets.layout import Layout
-from datasets.masks import fitting
+from dix.datasets.api import CorruptSample, Record
+from dix.datasets.images import decode_rgb, read_bytes
+from dix.datasets.index import fingerprint, unique
+from dix.datasets.layout import Layout
+from dix.datasets.masks import fitting
 
 LAYOUT = Layout(
     name="coco",

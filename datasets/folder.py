@@ -10,12 +10,12 @@ from typing import Literal
 
 import numpy as np
 
-from datasets.api import VOID, CorruptSample, MissingData, Record
-from datasets.images import decode_palette, decode_rgb, read_bytes
-from datasets.index import fingerprint
-from datasets.labels import read_label_file
-from datasets.listing import walk_images
-from datasets.masks import fitting
+from dix.datasets.api import VOID, CorruptSample, MissingData, Record
+from dix.datasets.images import decode_palette, decode_rgb, read_bytes
+from dix.datasets.index import fingerprint
+from dix.datasets.labels import read_label_file
+from dix.datasets.listing import walk_images
+from dix.datasets.masks import fitting
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from datasets.api import CorruptSample, Record
-from datasets.images import decode_rgb, read_bytes
-from datasets.index import fingerprint, unique
-from datasets.labels import image_number, read_devkit, read_label_file, synset_indices
-from datasets.layout import Layout
-from datasets.listing import Rows, TarMember, list_images, list_tar, subfolders
+from dix.datasets.api import CorruptSample, Record
+from dix.datasets.images import decode_rgb, read_bytes
+from dix.datasets.index import fingerprint, unique
+from dix.datasets.labels import image_number, read_devkit, read_label_file, synset_indices
+from dix.datasets.layout import Layout
+from dix.datasets.listing import Rows, TarMember, list_images, list_tar, subfolders
 
 LAYOUT = Layout(
     name="imagenet",

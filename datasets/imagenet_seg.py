@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from datasets.api import CorruptSample, Record
-from datasets.index import fingerprint
-from datasets.layout import Layout
-from datasets.masks import fitting
+from dix.datasets.api import CorruptSample, Record
+from dix.datasets.index import fingerprint
+from dix.datasets.layout import Layout
+from dix.datasets.masks import fitting
 
 FILE = "gtsegs_ijcv.mat"
 LAYOUT = Layout(

@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, ImageOps
 
-from datasets.api import CorruptSample
+from dix.datasets.api import CorruptSample
 
 _T = TypeVar("_T")
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from datasets.packages import package_file
+from dix.datasets.packages import package_file
 
 _NUMBER = re.compile(r"ILSVRC2012_val_(\d{8})")
 

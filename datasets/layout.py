@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datasets.api import MissingData
+from dix.datasets.api import MissingData
 
 ROOT_VARIABLE = "DIX_DATA"  #: the folder that holds one folder for each data set
 

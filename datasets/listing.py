@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.api import CorruptSample
-from datasets.images import is_image
-from datasets.index import hash_lines
+from dix.datasets.api import CorruptSample
+from dix.datasets.images import is_image
+from dix.datasets.index import hash_lines
 
 CACHE_VARIABLE = "DIX_CACHE"  #: the folder of caches; empty: no cache
 

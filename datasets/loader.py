@@ -14,8 +14,8 @@ from typing import Literal
 
 import torch
 
-from datasets.api import VOID, CorruptSample, Dataset
-from datasets.preprocess import Preprocess
+from dix.datasets.api import VOID, CorruptSample, Dataset
+from dix.datasets.preprocess import Preprocess
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from datasets.api import CorruptSample
+from dix.datasets.api import CorruptSample
 
 Polygon = Sequence[Sequence[float]]  #: [[x, y], ...] in pixels of the image, closed by itself
 

@@ -13,10 +13,10 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from datasets.api import Record
-from datasets.index import fingerprint, hash_lines
-from datasets.layout import Layout
-from datasets.packages import package_file
+from dix.datasets.api import Record
+from dix.datasets.index import fingerprint, hash_lines
+from dix.datasets.layout import Layout
+from dix.datasets.packages import package_file
 
 LAYOUT = Layout(
     name="mnist",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from datasets.api import MissingData
+from dix.datasets.api import MissingData
 
 
 def package_file(package: str, *parts: str) -> Path:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from datasets.api import Record
-from datasets.images import decode_rgb, read_bytes
-from datasets.index import fingerprint, hash_lines
-from datasets.masks import Polygon, rasterise
-from datasets.packages import package_file
+from dix.datasets.api import Record
+from dix.datasets.images import decode_rgb, read_bytes
+from dix.datasets.index import fingerprint, hash_lines
+from dix.datasets.masks import Polygon, rasterise
+from dix.datasets.packages import package_file
 
 _FOOLBOX = (243, 559, 438, 990, 949, 853, 609, 609, 915, 455, 541, 630, 741, 471, 129, 99, 251, 22, 317, 305)
 _SKIMAGE = {"chelsea.png": 282, "coffee.png": 967, "camera.png": 872, "rocket.jpg": 657}

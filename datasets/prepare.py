@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets import coco, imagenet, imagenet_seg, mnist, voc
-from datasets.check import Report, check
-from datasets.labels import image_number, read_devkit
-from datasets.layout import ROOT_VARIABLE, Layout
-from datasets.listing import write_atomically
-from datasets.unpack import Unpacked, copy_file, unpack
+from dix.datasets import coco, imagenet, imagenet_seg, mnist, voc
+from dix.datasets.check import Report, check
+from dix.datasets.labels import image_number, read_devkit
+from dix.datasets.layout import ROOT_VARIABLE, Layout
+from dix.datasets.listing import write_atomically
+from dix.datasets.unpack import Unpacked, copy_file, unpack
 
 
 @dataclass(frozen=True)

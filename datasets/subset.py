@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from datasets.api import Dataset, Record
+from dix.datasets.api import Dataset, Record
 
 
 class Selection(Protocol):

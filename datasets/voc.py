@@ -10,11 +10,11 @@ from typing import Literal
 
 import numpy as np
 
-from datasets.api import VOID, Record
-from datasets.images import decode_palette, decode_rgb, read_bytes
-from datasets.index import fingerprint, unique
-from datasets.layout import Layout
-from datasets.masks import fitting
+from dix.datasets.api import VOID, Record
+from dix.datasets.images import decode_palette, decode_rgb, read_bytes
+from dix.datasets.index import fingerprint, unique
+from dix.datasets.layout import Layout
+from dix.datasets.masks import fitting
 
 _BORDER = 255  #: the palette index of the unlabelled border around objects
 _INNER = ("VOCdevkit/VOC2012", "VOC2012", ".")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -21,6 +21,9 @@ from dix.integrate import PHI, Baseline, Phi, Rule, baseline, quadrature
 from dix.maps import Resize, min_max, resize
 from dix.passes import Passes, Rows, Score, halving, rows
 
+#: What a method is to a table: a rival that is compared, the proposed method, or a control that is only shown.
+#: A class says so by its attribute `role`; without one it is a baseline.
+BASELINE, PROPOSED, CONTROL = "baseline", "proposed", "control"
 #: Aliases of the layers L, L-1 and L-2 of a CNN.
 DEPTHS = ("last", "second", "third")
 
@@ -205,6 +208,7 @@ class Dix:
     before they are combined; without it the layer with the largest magnitudes decides alone.
     """
 
+    role: ClassVar[str] = PROPOSED
     depth: int = 3
     phi: Phi = "product"
     path: Path = field(default_factory=Path)

@@ -15,6 +15,7 @@ A method of its own beside the thesis's, so that both can be measured. For a lay
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,7 @@ from torchvision.models import VGG, ConvNeXt
 
 from dix.attention import attention_runs
 from dix.classifier import Classifier
-from dix.explainer import DEPTHS, Rollout, gradient_at, gradient_weighted
+from dix.explainer import DEPTHS, PROPOSED, Rollout, gradient_at, gradient_weighted
 from dix.maps import min_max, resize
 from dix.models.densenet import NamedReluDenseNet
 from dix.passes import Passes, halving, rows
@@ -92,6 +93,7 @@ class Released:
     depth: 1 to 3 layers. label, extra: as for every explainer.
     """
 
+    role: ClassVar[str] = PROPOSED
     depth: int = 2
     label: str = "DIX2-rel"
     extra: bool = True

@@ -7,10 +7,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from metrics.api import Case, Scores, Trace
-from metrics.probes import SoftMask
-from metrics.scaling import constant, excluded, reasons
-from metrics.summaries import Averaged
+from dix.metrics.api import Case, Scores, Trace
+from dix.metrics.probes import SoftMask
+from dix.metrics.scaling import constant, excluded, reasons
+from dix.metrics.summaries import Averaged
 
 
 def _pair(case: Case, trace: Trace | None) -> tuple[Tensor, Tensor, list[str]]:

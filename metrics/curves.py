@@ -8,7 +8,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from metrics.options import Auc, choose
+from dix.metrics.options import Auc, choose
 
 
 def trapezoid(y: Tensor, x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from metrics.summaries import Averaged
+from dix.metrics.summaries import Averaged
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from typing import ClassVar, get_args
 import torch
 from torch import Tensor
 
-from metrics.api import Case, ImageBatch, Scores, Trace
-from metrics.curves import area
-from metrics.options import Auc, Fill, Hit, Schedule, Ties, choose, floats
-from metrics.probes import Blackout
-from metrics.summaries import Averaged
+from dix.metrics.api import Case, ImageBatch, Scores, Trace
+from dix.metrics.curves import area
+from dix.metrics.options import Auc, Fill, Hit, Schedule, Ties, choose, floats
+from dix.metrics.probes import Blackout
+from dix.metrics.summaries import Averaged
 
 #: The schedule of RISE: one row of a 224 x 224 image at a time, from none to all.
 RISE_FRACTIONS = tuple(k / 224 for k in range(225))
@@ -25,7 +25,7 @@ KEYS = {"schedule": "ins_del"}
 class _Masking(Averaged):
     """What the four metrics of progressive masking have in common; their probes are equal where these fields are.
 
-    fractions, fill, ties, seed: see `metrics.probes.Blackout`. auc: see `metrics.curves.area`.
+    fractions, fill, ties, seed: see `dix.metrics.probes.Blackout`. auc: see `dix.metrics.curves.area`.
     """
 
     extra: ClassVar[bool] = False

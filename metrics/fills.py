@@ -11,8 +11,8 @@ from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 from torch.nn import functional
 
-from metrics.api import ImageBatch
-from metrics.options import Fill, choose
+from dix.metrics.api import ImageBatch
+from dix.metrics.options import Fill, choose
 
 #: The mean colour of ImageNet: zero after the usual normalisation.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

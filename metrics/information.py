@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metrics.api import Case, ImageBatch, Predict, Prediction, Scores, Summary, Trace, mean_summary
-from metrics.median_curve import GRID, MedianArea, on_grid
-from metrics.options import Aggregate, Revealed, Ties, choose, floats
-from metrics.pool import later
-from metrics.probes import ROWS
-from metrics.ranks import first, generator, ranking
-from metrics.scaling import excluded, reasons
-from metrics.scattered import Codec, reveal
+from dix.metrics.api import Case, ImageBatch, Predict, Prediction, Scores, Summary, Trace, mean_summary
+from dix.metrics.median_curve import GRID, MedianArea, on_grid
+from dix.metrics.options import Aggregate, Revealed, Ties, choose, floats
+from dix.metrics.pool import later
+from dix.metrics.probes import ROWS
+from dix.metrics.ranks import first, generator, ranking
+from dix.metrics.scaling import excluded, reasons
+from dix.metrics.scattered import Codec, reveal
 
 
 @dataclass(frozen=True)

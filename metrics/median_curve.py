@@ -77,7 +77,7 @@ class Curves:
 
 @dataclass(frozen=True, eq=False)
 class MedianArea:
-    """The area under the pointwise median of n curves, in percent: a `metrics.api.Summary`.
+    """The area under the pointwise median of n curves, in percent: a `dix.metrics.api.Summary`.
 
     curve: [n, 2 K] points as `on_grid` takes them. kept: [n] which curves count. monotone: see `on_grid`.
     Without weights it is exact. With weights [R, n] it is exact for up to MANY curves; beyond, a resample's *change*

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metrics.api import Case, Predict, Prediction, Trace
-from metrics.fills import canvas
-from metrics.options import Fill, Order, Ties, floats
-from metrics.ranks import first, places
-from metrics.scaling import constant, unit
+from dix.metrics.api import Case, Predict, Prediction, Trace
+from dix.metrics.fills import canvas
+from dix.metrics.options import Fill, Order, Ties, floats
+from dix.metrics.ranks import first, places
+from dix.metrics.scaling import constant, unit
 
 #: Altered images built at a time; bounds memory, never changes a score.
 ROWS = 256
@@ -23,9 +23,9 @@ class Blackout:
     """Replace a growing share of the pixels, in the order of their relevance (Chefer et al. 2021, Petsiuk et al. 2018).
 
     fractions: shares of pixels that are replaced, rising; at 0.0 the clean prediction is read, without a forward.
-    fill: what replaces them, in pixel space (see `metrics.fills.canvas`).
+    fill: what replaces them, in pixel space (see `dix.metrics.fills.canvas`).
     order: "least" replaces the least relevant pixels first, "most" the most relevant.
-    ties: how pixels of equal relevance are ordered (see `metrics.ranks.ranking`); seed: used by "random".
+    ties: how pixels of equal relevance are ordered (see `dix.metrics.ranks.ranking`); seed: used by "random".
     """
 
     fractions: tuple[float, ...]

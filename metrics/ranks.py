@@ -8,8 +8,8 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from metrics.api import Case, ImageBatch
-from metrics.options import Order, Ties, choose
+from dix.metrics.api import Case, ImageBatch
+from dix.metrics.options import Order, Ties, choose
 
 
 def generator(seed: int, image_id: str, purpose: str) -> torch.Generator:

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metrics.api import Case, Predict, Prediction, Scores, Trace
-from metrics.imputation import impute_levels
-from metrics.options import Ties, choose, floats
-from metrics.pool import later
-from metrics.ranks import first, generator, places
-from metrics.summaries import Averaged
+from dix.metrics.api import Case, Predict, Prediction, Scores, Trace
+from dix.metrics.imputation import impute_levels
+from dix.metrics.options import Ties, choose, floats
+from dix.metrics.pool import later
+from dix.metrics.ranks import first, generator, places
+from dix.metrics.summaries import Averaged
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Imputed:
     """Impute a growing share of the pixels, the least relevant first and then the most relevant first.
 
     fractions: shares of pixels that are removed, rising, between 0 and 1. noise: standard deviation of the Gaussian
-    noise on imputed pixels, so that they cannot be told by their smoothness. ties, seed: see `metrics.ranks.ranking`.
+    noise on imputed pixels, so that they cannot be told by their smoothness.
+    ties, seed: see `dix.metrics.ranks.ranking`.
     """
 
     fractions: tuple[float, ...]

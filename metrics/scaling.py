@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metrics.api import Case
+from dix.metrics.api import Case
 
 
 def constant(case: Case) -> Tensor:

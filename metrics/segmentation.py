@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metrics.api import Case, Probe, Scores, Summary, Trace
-from metrics.options import Void, choose
-from metrics.scaling import constant, excluded, reasons, unit
-from metrics.summaries import Averaged, ratios
+from dix.metrics.api import Case, Probe, Scores, Summary, Trace
+from dix.metrics.options import Void, choose
+from dix.metrics.scaling import constant, excluded, reasons, unit
+from dix.metrics.summaries import Averaged, ratios
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import torch
 
-from metrics.api import Case, Probe, Scores, Trace
-from metrics.ranks import tie_share
-from metrics.summaries import Averaged
+from dix.metrics.api import Case, Probe, Scores, Trace
+from dix.metrics.ranks import tie_share
+from dix.metrics.summaries import Averaged
 
 
 @dataclass(frozen=True)

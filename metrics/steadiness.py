@@ -8,11 +8,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from metrics.api import Case, Probe, Scores, Trace
-from metrics.probes import SoftMask
-from metrics.ranks import generator
-from metrics.scaling import constant, excluded, reasons, unit
-from metrics.summaries import Averaged
+from dix.metrics.api import Case, Probe, Scores, Trace
+from dix.metrics.probes import SoftMask
+from dix.metrics.ranks import generator
+from dix.metrics.scaling import constant, excluded, reasons, unit
+from dix.metrics.summaries import Averaged
 
 
 @dataclass(frozen=True)

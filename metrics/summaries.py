@@ -6,14 +6,14 @@ from functools import partial
 
 import numpy as np
 
-from metrics.api import Summary, mean_summary
+from dix.metrics.api import Summary, mean_summary
 
 
 class Averaged:
     """Mixin of the metrics whose data-set score is the mean over the images that count."""
 
     def summary(self, value: np.ndarray, parts: np.ndarray, curve: np.ndarray) -> Summary:
-        """The (weighted) mean of `value`; see `metrics.api.Metric.summary`."""
+        """The (weighted) mean of `value`; see `dix.metrics.api.Metric.summary`."""
         return partial(mean_summary, value)
 
 

@@ -21,10 +21,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from dix.bench import paper, samples
-from dix.bench.status import survey
-from dix.bench.store import SCHEMA, Cell, ResultStore
-from dix.bench.tables import Evidence, Plan, build
+from dix.bench.store.rows import SCHEMA, Cell, ResultStore
+from dix.bench.store.status import survey
+from dix.bench.tables.build import Evidence, Plan, build, paper, samples
 
 MODELS = ("resnet101", "convnext_base", "densenet201")
 METRICS = ("neg", "pos", "ins", "deletion", "adp", "pic", "sic", "aic")

@@ -28,9 +28,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import dix
-from datasets.packages import package_file
-from datasets.photos import Photos
-from datasets.preprocess import Preprocess
+from dix.datasets.packages import package_file
+from dix.datasets.photos import Photos
+from dix.datasets.preprocess import Preprocess
 from dix.models.few_shot_head import FewShotHead
 from dix.models.vit_backbone import IMAGE_MEAN, IMAGE_SIZE, IMAGE_STD, SOURCE, build_backbone
 from dix.seeding import generator

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dix.bench.figures import Example, figure_bytes, qualitative_grid
-from dix.bench.paper import METHOD_LABELS
+from dix.bench.report.figures import Example, figure_bytes, qualitative_grid
+from dix.bench.tables.paper import METHOD_LABELS
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "results" / "demo"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from dix.bench import paper
+from dix.bench.tables import paper
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,15 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from baselines.controls import Ones, Random
-from datasets.api import CorruptSample, Record
-from datasets.preprocess import Preprocess
-from dix.bench.job import Job
-from dix.bench.settings import Protocol, Run
+from dix.baselines.controls import Ones, Random
+from dix.bench.run.job import Job
+from dix.bench.run.settings import Protocol, Run
 from dix.classifier import Classifier, Weights
+from dix.datasets.api import CorruptSample, Record
+from dix.datasets.preprocess import Preprocess
 from dix.explainer import Explainer
+from dix.metrics.faithfulness import Del, Ins, Neg, Pos
 from dix.passes import Passes
-from metrics.faithfulness import Del, Ins, Neg, Pos
 
 SIZE = 8
 FRACTIONS = (0.0, 0.25, 0.5, 0.75)

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import engine_parts as parts
 
-from dix.bench.evaluate import evaluate
-from dix.bench.store import NAMES, ResultStore
+from dix.bench.run.evaluate import evaluate
+from dix.bench.store.rows import NAMES, ResultStore
 
 #: One process that computes a shard of a job on made images, slowly enough to be killed in the middle.
 SHARD = textwrap.dedent("""
     import sys, time
     import dix, engine_parts as parts
-    from dix.bench.evaluate import evaluate
-    from dix.bench.store import ResultStore
+    from dix.bench.run.evaluate import evaluate
+    from dix.bench.store.rows import ResultStore
     folder, shard, of, images, pause = sys.argv[1], *map(int, sys.argv[2:5]), float(sys.argv[5])
     job = parts.job(dataset=parts.Made(count=images), batch_size=1, shard=[shard, of])
     evaluate(job, ResultStore(folder), lambda done, total: time.sleep(pause))
@@ -30,8 +30,8 @@ SHARD = textwrap.dedent("""
 NURSERY = textwrap.dedent("""
     import os, signal, sys, time
     import dix, engine_parts as parts
-    from dix.bench.evaluate import evaluate
-    from dix.bench.store import ResultStore
+    from dix.bench.run.evaluate import evaluate
+    from dix.bench.store.rows import ResultStore
     folder, of, images, pause = sys.argv[1], *map(int, sys.argv[2:4]), float(sys.argv[4])
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for line in sys.stdin:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import _get_current_function_mode_stack
 
-from baselines.attention import AttentionRollout, Gae
-from baselines.t_attr import Propagating, TransformerAttribution, relevances
-from datasets.photos import Photos
-from datasets.preprocess import Preprocess
+from dix.baselines.attention import AttentionRollout, Gae
+from dix.baselines.t_attr import Propagating, TransformerAttribution, relevances
+from dix.datasets.photos import Photos
+from dix.datasets.preprocess import Preprocess
 from dix.capture import capturing
 from dix.classifier import Classifier, Weights
 from dix.explainer import Explainer

@@ -27,10 +27,10 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from baselines.ablation import AblationCam, Additive, ChannelDrops
-from baselines.cam import GradCam, GradCamPP, HiResCam, LayerCam, XGradCam
-from baselines.extras_cam import EigenCam, ScoreCam
-from baselines.lift import Contributions, LiftCam
+from dix.baselines.ablation import AblationCam, Additive, ChannelDrops
+from dix.baselines.cam import GradCam, GradCamPP, HiResCam, LayerCam, XGradCam
+from dix.baselines.extras_cam import EigenCam, ScoreCam
+from dix.baselines.lift import Contributions, LiftCam
 from dix.classifier import Classifier
 from dix.explainer import Explainer
 from dix.passes import Passes

@@ -13,7 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from scipy import ndimage
 
-from baselines.controls import CenterGaussian, Edges, Ones, Random
+from dix.baselines.controls import CenterGaussian, Edges, Ones, Random
 from dix.explainer import Explainer
 from dix.passes import Passes
 

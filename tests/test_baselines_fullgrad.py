@@ -26,7 +26,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from baselines.fullgrad import FullGrad, Gathered
+from dix.baselines.fullgrad import FullGrad, Gathered
 from dix.classifier import Classifier
 from dix.explainer import Explainer
 from dix.passes import Passes

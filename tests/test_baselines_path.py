@@ -23,8 +23,8 @@ from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 from torchvision.models.densenet import DenseNet
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from baselines.extras_path import InputXGradient, Rise, SmoothGrad
-from baselines.path import (
+from dix.baselines.extras_path import InputXGradient, Rise, SmoothGrad
+from dix.baselines.path import (
     BlurIntegratedGradients,
     BlurPath,
     GuidedIntegratedGradients,
@@ -32,8 +32,8 @@ from baselines.path import (
     IntegratedGradients,
     StraightLine,
 )
-from datasets.photos import Photos
-from datasets.preprocess import Preprocess
+from dix.datasets.photos import Photos
+from dix.datasets.preprocess import Preprocess
 from dix.classifier import Classifier, Weights
 from dix.explainer import Explainer
 from dix.models import efficientnet_lite

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from dix.bench import contracts
+from dix.bench.run import contracts
 from dix.cli.config import composed, many, options
+from dix.metrics.api import Case, Scores, Summary, Trace
+from dix.metrics.summaries import Averaged
 from dix.passes import Passes
-from metrics.api import Case, Scores, Summary, Trace
-from metrics.summaries import Averaged
 
 IMAGES = torch.rand(2, 3, parts.SIZE, parts.SIZE, generator=torch.Generator().manual_seed(0))
 SLOW_METHODS = {"score_cam", "rise", "big", "smooth_grad"}

@@ -12,15 +12,15 @@ import torch
 from engine_parts import FRACTIONS, Brightness, Impossible, Made, TwoHalves, classifier, job
 from torch import Tensor
 
-from dix.bench.estimate import calibrate, forecast, remaining
-from dix.bench.evaluate import evaluate
-from dix.bench.job import Job
-from dix.bench.store import ResultStore
+from dix.bench.run.estimate import calibrate, forecast, remaining
+from dix.bench.run.evaluate import evaluate
+from dix.bench.run.job import Job
+from dix.bench.store.rows import ResultStore
 from dix.cli.estimate import _work as work_of
 from dix.cli.estimate import duration, lines, size
+from dix.metrics.api import Case, Predict, Scores, Trace, mean_summary
+from dix.metrics.faithfulness import Ins, Neg, Pos
 from dix.passes import Passes
-from metrics.api import Case, Predict, Scores, Trace, mean_summary
-from metrics.faithfulness import Ins, Neg, Pos
 
 ROW, LOOK, SLOW, BESIDE, ONCE = 0.125, 0.25, 2.0, 0.5, 4.0
 

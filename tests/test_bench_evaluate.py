@@ -15,14 +15,14 @@ import pandas as pd
 import pytest
 import torch
 
-from baselines.controls import Random
-from datasets.api import CorruptSample
-from dix.bench import runtime
-from dix.bench.errors import StaleResults
-from dix.bench.evaluate import evaluate
-from dix.bench.job import describe
-from dix.bench.store import ResultStore
-from metrics.faithfulness import Neg
+from dix.baselines.controls import Random
+from dix.bench.run import runtime
+from dix.bench.run.evaluate import evaluate
+from dix.bench.run.job import describe
+from dix.bench.store.errors import StaleResults
+from dix.bench.store.rows import ResultStore
+from dix.datasets.api import CorruptSample
+from dix.metrics.faithfulness import Neg
 
 COLUMNS = ["model", "dataset", "method", "metric", "protocol", "image", "value", "reason", "note"]
 
@@ -238,8 +238,8 @@ def test_a_killed_process_leaves_a_store_that_resumes_to_the_same_bits(tmp_path:
     script = textwrap.dedent("""
         import sys, time
         import dix, engine_parts as parts
-        from dix.bench.evaluate import evaluate
-        from dix.bench.store import ResultStore
+        from dix.bench.run.evaluate import evaluate
+        from dix.bench.store.rows import ResultStore
         evaluate(parts.job(batch_size=1), ResultStore(sys.argv[1]), lambda done, total: time.sleep(0.15))
     """)
     whole = run(tmp_path / "whole", batch_size=1)

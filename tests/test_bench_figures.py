@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from matplotlib import colormaps
 
-from dix.bench import figures
-from dix.bench.curves import Axis, CurveLine, CurvePanel
-from dix.bench.figures import Example
-from dix.bench.samples import Block
+from dix.bench.report import figures
+from dix.bench.report.figures import Example
+from dix.bench.tables.curves import Axis, CurveLine, CurvePanel
+from dix.bench.tables.samples import Block
+from dix.pictures import overlay, without_peaks
 
 GREY = np.full((4, 4, 3), 0.5)
 RAMP = np.linspace(-3, 5, 16).reshape(4, 4)
@@ -15,7 +16,7 @@ RAMP = np.linspace(-3, 5, 16).reshape(4, 4)
 
 def test_overlay_leaves_the_least_relevant_pixel_and_colours_the_most():
     image = np.random.default_rng(0).uniform(size=(3, 4, 4))
-    picture = figures.overlay(image, RAMP, strength=0.8)
+    picture = overlay(image, RAMP, strength=0.8)
     assert (picture.dtype, picture.shape) == (np.uint8, (4, 4, 3))
     red, green, blue = image[:, 0, 0]
     assert picture[0, 0].tolist() == [round(255 * (0.299 * red + 0.587 * green + 0.114 * blue))] * 3
@@ -26,12 +27,12 @@ def test_overlay_leaves_the_least_relevant_pixel_and_colours_the_most():
 
 def test_overlay_takes_both_axis_orders_and_ignores_a_maps_scale():
     image = np.random.default_rng(1).uniform(size=(4, 4, 3))
-    assert np.array_equal(figures.overlay(image, RAMP), figures.overlay(np.moveaxis(image, -1, 0), RAMP))
-    assert np.array_equal(figures.overlay(image, RAMP), figures.overlay(image, 8 * RAMP + 2))
+    assert np.array_equal(overlay(image, RAMP), overlay(np.moveaxis(image, -1, 0), RAMP))
+    assert np.array_equal(overlay(image, RAMP), overlay(image, 8 * RAMP + 2))
 
 
 def test_overlay_of_a_constant_map_is_the_grey_image():
-    assert (figures.overlay(0.8 * GREY, np.ones((4, 4))) == round(255 * 0.4)).all()
+    assert (overlay(0.8 * GREY, np.ones((4, 4))) == round(255 * 0.4)).all()
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,7 @@ def test_overlay_of_a_constant_map_is_the_grey_image():
 )
 def test_overlay_names_what_is_wrong(image, explanation, message):
     with pytest.raises(ValueError, match=message):
-        figures.overlay(image, explanation)
+        overlay(image, explanation)
 
 
 def grid():
@@ -58,7 +59,7 @@ def test_grid_has_rows_of_images_and_columns_of_methods():
     assert [axis.get_title() for axis in axes[:3]] == ["image", "GC", "dix3"]
     assert [len(axis.images) for axis in axes] == [1, 1, 1, 1, 1, 0]
     assert [text.get_text() for axis in axes for text in axis.texts] == ["St. $Bernard_x$", "cat"]
-    assert np.array_equal(axes[2].images[0].get_array(), figures.overlay(GREY, -RAMP))
+    assert np.array_equal(axes[2].images[0].get_array(), overlay(GREY, -RAMP))
 
 
 def curve_figure():
@@ -94,9 +95,9 @@ def test_an_unknown_format_is_named():
 
 def test_peaks_are_cut_to_the_quantile_and_nothing_else_changes():
     values = np.arange(400, dtype=float).reshape(20, 20)
-    cut = figures.without_peaks(values, share=0.01)
+    cut = without_peaks(values, share=0.01)
     assert cut.max() == pytest.approx(0.99 * 399)
     np.testing.assert_array_equal(cut[values < 395], values[values < 395])
     single = np.zeros((20, 20))
     single[3, 4] = 1.0
-    np.testing.assert_array_equal(figures.without_peaks(single), single)
+    np.testing.assert_array_equal(without_peaks(single), single)

@@ -13,11 +13,14 @@ import pandas as pd
 import pytest
 from bench_frames import METRICS, Mean, rows_of
 
-from dix.bench import charts, curves, figures, html, paper, tables
-from dix.bench.curves import Axis
-from dix.bench.samples import Block
-from dix.bench.statistics import Bootstrap
-from dix.bench.tables import Evidence, Labels, Plan
+from dix.bench.report import charts, html
+from dix.bench.tables import build as tables
+from dix.bench.tables import curves, paper
+from dix.bench.tables.build import Evidence, Labels, Plan
+from dix.bench.tables.curves import Axis
+from dix.bench.tables.samples import Block
+from dix.bench.tables.statistics import Bootstrap
+from dix.pictures import png_bytes
 
 HOSTILE = """<script>alert('x')</script>"><img src=x onerror=alert(1)> & {{ 7*7 }}"""
 BLOCK = Block("thesis", "imagenet", "resnet101")
@@ -41,7 +44,7 @@ def evidence(n=12, **more):
 
 
 def picture(value=90):
-    return figures.png_bytes(np.full((8, 8, 3), value, dtype=np.uint8))
+    return png_bytes(np.full((8, 8, 3), value, dtype=np.uint8))
 
 
 def report(title="Table 1"):
@@ -134,7 +137,8 @@ def test_page_loads_nothing_from_elsewhere():
 
 
 def test_reports_start_without_the_network_libraries():
-    code = "import sys, dix.bench.html, dix.bench.figures; print({'torch', 'hydra', 'omegaconf'} & set(sys.modules))"
+    modules = "sys, dix.bench.report.html, dix.bench.report.figures"
+    code = f"import {modules}; print({{'torch', 'hydra', 'omegaconf'}} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
 

@@ -11,10 +11,12 @@ import pandas as pd
 import pytest
 from bench_frames import METRICS, Mean, Minus, rows_of, thesis_rows
 
-from dix.bench import paper, render_text, tables
-from dix.bench.samples import Block
-from dix.bench.statistics import Bootstrap
-from dix.bench.tables import Evidence, Labels, Layout, Plan
+from dix.bench.report import render_text
+from dix.bench.tables import build as tables
+from dix.bench.tables import paper
+from dix.bench.tables.build import Evidence, Labels, Layout, Plan
+from dix.bench.tables.samples import Block
+from dix.bench.tables.statistics import Bootstrap
 
 BLOCK = Block("thesis", "imagenet", "resnet101")
 QUICK = Bootstrap(resamples=200)

@@ -19,13 +19,14 @@ import pyarrow.parquet as pq
 import pytest
 import store_parts as made
 
-from baselines.controls import Random
-from dix.bench import ledger, samples
-from dix.bench.errors import StaleResults
-from dix.bench.evaluate import evaluate
-from dix.bench.merge import merge
-from dix.bench.status import survey
-from dix.bench.store import SMALL_PARTS, Cell, ResultStore, Row
+from dix.baselines.controls import Random
+from dix.bench.run.evaluate import evaluate
+from dix.bench.store import ledger
+from dix.bench.store.errors import StaleResults
+from dix.bench.store.merge import merge
+from dix.bench.store.rows import SMALL_PARTS, Cell, ResultStore, Row
+from dix.bench.store.status import survey
+from dix.bench.tables import samples
 
 CELL = Cell("m", "d", "gc", "neg", "p", {"steps": 10})
 

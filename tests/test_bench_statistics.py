@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dix.bench import statistics
-from dix.bench.statistics import Bootstrap, Column, Draws
+from dix.bench.tables import statistics
+from dix.bench.tables.statistics import Bootstrap, Column, Draws
 
 TEN = np.array([3.0, 0.0, 7.5, 1.0, 2.0, 2.0, 9.0, 4.0, 0.5, 12.0])
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dix.bench.errors import StaleResults, differing
-from dix.bench.store import Cell, ResultStore, Row
+from dix.bench.store.errors import StaleResults, differing
+from dix.bench.store.rows import Cell, ResultStore, Row
 
 CELL = Cell("m", "d", "gc", "neg", "p", {"weights": "abc", "steps": 10})
 

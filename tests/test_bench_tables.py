@@ -6,10 +6,11 @@ import pytest
 from bench_frames import METRICS, Mean, Minus, Ratio, rows_of, thesis_rows
 from scipy import stats
 
-from dix.bench import paper, tables
-from dix.bench.samples import Block, Key
-from dix.bench.statistics import Bootstrap
-from dix.bench.tables import Claim, Evidence, Layout, Plan
+from dix.bench.tables import build as tables
+from dix.bench.tables import paper
+from dix.bench.tables.build import Claim, Evidence, Layout, Plan
+from dix.bench.tables.samples import Block, Key
+from dix.bench.tables.statistics import Bootstrap
 
 BLOCK = Block("thesis", "imagenet", "resnet101")
 QUICK = Bootstrap(resamples=300)

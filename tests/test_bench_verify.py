@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 from engine_parts import Brightness, Failing, Made, NotFinite, job
 
-from baselines.controls import Random
-from dix.bench.evaluate import evaluate
-from dix.bench.job import Job
-from dix.bench.store import ResultStore
-from dix.bench.verify import ABSOLUTE, Checked, sample, verify
+from dix.baselines.controls import Random
+from dix.bench.run.evaluate import evaluate
+from dix.bench.run.job import Job
+from dix.bench.run.verify import ABSOLUTE, Checked, sample, verify
+from dix.bench.store.rows import ResultStore
 from dix.cli import main
 
 DIX = [sys.executable, "-m", "dix.cli"]
@@ -167,7 +167,7 @@ def test_the_command_runs_no_foreign_class_unasked(results: Path, capsys: pytest
     shutil.copytree(results, copy)
     store = ResultStore(copy)
     for path in (copy / "store" / "provenance").glob("*.json"):
-        path.write_text(path.read_text(encoding="utf-8").replace("baselines.cam.GradCam", "somebody.Else"))
+        path.write_text(path.read_text(encoding="utf-8").replace("dix.baselines.cam.GradCam", "somebody.Else"))
     assert len(store.rows()) == 4
     assert main(["verify", str(copy), "--sample", "9"]) == 1
     assert "the results name somebody.Else, which is not this suite's; --trust runs it" in capsys.readouterr().err

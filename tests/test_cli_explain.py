@@ -9,13 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from dix.bench.figures import overlay, without_peaks
-from dix.bench.job import Job
+from dix.bench.run.job import Job
 from dix.cli import main
 from dix.cli.config import composed
 from dix.cli.config import job as job_of
 from dix.cli.explain import fitted, stems
 from dix.passes import Passes
+from dix.pictures import overlay, without_peaks
 
 MODEL = ["--model", "efficientnet_lite0", "--method", "gc,random"]
 

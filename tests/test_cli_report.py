@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dix.bench import paper
-from dix.bench.store import Cell, ResultStore, Row
+from dix.bench.store.rows import Cell, ResultStore, Row
+from dix.bench.tables import paper
 from dix.cli import main
 from dix.cli.config import composed
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from dix.bench.status import survey
-from dix.bench.store import Cell, ResultStore, Row
+from dix.bench.store.rows import Cell, ResultStore, Row
+from dix.bench.store.status import survey
 from dix.cli.config import CONF, composed
 from dix.cli.run import check_launcher
 from dix.cli.task import device_of, key_of, threads_of
@@ -147,5 +147,5 @@ def test_merge_and_status_by_name(tmp_path: Path) -> None:
 
 
 def test_handing_jobs_over_loads_no_torch() -> None:
-    code = "import sys, dix.cli.run as r; r.composed(['model=resnet101']); import dix.bench.status; "
+    code = "import sys, dix.cli.run as r; r.composed(['model=resnet101']); import dix.bench.store.status; "
     subprocess.run([sys.executable, "-c", f"{code}assert 'torch' not in sys.modules"], check=True, timeout=120)

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from dix.cli.config import CONF, build, composed, job, many, options
 from dix.explainer import Explainer
-from metrics.api import Metric
+from dix.metrics.api import Metric
 
 EMBEDDED = ("efficientnet_lite0", "lenet5")
 

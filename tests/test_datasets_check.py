@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import check as check_module
-from datasets.api import MissingData
-from datasets.check import Report, check
-from datasets.imagenet import ImageNet
-from datasets.listing import list_images
-from datasets.prepare import prepare
-from datasets.unpack import unpack
+from dix.datasets import check as check_module
+from dix.datasets.api import MissingData
+from dix.datasets.check import Report, check
+from dix.datasets.imagenet import ImageNet
+from dix.datasets.listing import list_images
+from dix.datasets.prepare import prepare
+from dix.datasets.unpack import unpack
 
 
 @pytest.fixture(autouse=True)
@@ -252,7 +252,7 @@ def test_the_listing_is_cached_until_a_folder_changes_and_never_needed(
 
 CODE = """
 import sys, time
-from datasets.imagenet import ImageNet
+from dix.datasets.imagenet import ImageNet
 def peak_of_this_process():  # ru_maxrss would also hold the parent's peak from before exec
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
 empty = peak_of_this_process()
@@ -269,7 +269,7 @@ print(count, (peak - empty) // 1024, peak // 1024, round(time.perf_counter() - s
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 def test_fifty_thousand_files_are_listed_and_opened_in_bounded_memory(tmp_path: Path) -> None:
-    from datasets.labels import synset_indices
+    from dix.datasets.labels import synset_indices
 
     seeds = [tmp_path / f"seed{n}.jpg" for n in range(10)]
     for n, seed in enumerate(seeds):
@@ -289,6 +289,6 @@ def test_fifty_thousand_files_are_listed_and_opened_in_bounded_memory(tmp_path: 
 
 
 def test_every_known_data_set_has_a_recipe_or_needs_none() -> None:
-    from datasets import prepare as prepare_module
+    from dix.datasets import prepare as prepare_module
 
     assert set(check_module._KNOWN) - set(prepare_module._RECIPES) == {"photos", "folder"}

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.api import CorruptSample, MissingData
-from datasets.folder import Folder
-from datasets.images import decode_palette, decode_rgb
-from datasets.loader import load
-from datasets.preprocess import Preprocess
+from dix.datasets.api import CorruptSample, MissingData
+from dix.datasets.folder import Folder
+from dix.datasets.images import decode_palette, decode_rgb
+from dix.datasets.loader import load
+from dix.datasets.preprocess import Preprocess
 
 
 @pytest.fixture(autouse=True)

@@ -12,10 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.api import VOID, CorruptSample, Record
-from datasets.loader import Loader, load
-from datasets.preprocess import Preprocess
 from dix import torchvision_repair
+from dix.datasets.api import VOID, CorruptSample, Record
+from dix.datasets.loader import Loader, load
+from dix.datasets.preprocess import Preprocess
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:

@@ -14,10 +14,10 @@ from scipy.ndimage import binary_dilation, binary_erosion
 from skimage.draw import polygon2mask
 from skimage.metrics import structural_similarity
 
-from datasets import packages
-from datasets.api import Dataset, MissingData
-from datasets.masks import rasterise
-from datasets.photos import Photos
+from dix.datasets import packages
+from dix.datasets.api import Dataset, MissingData
+from dix.datasets.masks import rasterise
+from dix.datasets.photos import Photos
 
 PHOTOS = Photos()
 INDICES = range(25)

@@ -18,13 +18,13 @@ from PIL import Image
 from pycocotools import mask as codec
 from scipy.io import savemat
 
-from datasets.api import CorruptSample, Dataset, MissingData
-from datasets.coco import Coco, decode_rle
-from datasets.imagenet import ImageNet
-from datasets.imagenet_seg import ImageNetSeg
-from datasets.labels import synset_indices
-from datasets.mnist import Mnist
-from datasets.voc import Voc
+from dix.datasets.api import CorruptSample, Dataset, MissingData
+from dix.datasets.coco import Coco, decode_rle
+from dix.datasets.imagenet import ImageNet
+from dix.datasets.imagenet_seg import ImageNetSeg
+from dix.datasets.labels import synset_indices
+from dix.datasets.mnist import Mnist
+from dix.datasets.voc import Voc
 
 
 @pytest.fixture(autouse=True)

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from datasets.api import Dataset, Record
-from datasets.mnist import Mnist
-from datasets.photos import Photos
-from datasets.subset import Listed, OfClasses, RandomSample, Subset, select
-from datasets.voc import Voc
+from dix.datasets.api import Dataset, Record
+from dix.datasets.mnist import Mnist
+from dix.datasets.photos import Photos
+from dix.datasets.subset import Listed, OfClasses, RandomSample, Subset, select
+from dix.datasets.voc import Voc
 
 CONF = Path(__file__).parents[1] / "conf" / "dataset"
 

@@ -7,7 +7,7 @@ import torch
 from dix_networks import CNNS, VIT_SIDE, pixels, small_cnn, small_vit
 from torch import nn
 
-from dix.bench.speed import Speed, as_text, bench, flops, forward_equivalents, forward_flops, literal_dix
+from dix.bench.run.speed import Speed, as_text, bench, flops, forward_equivalents, forward_flops, literal_dix
 from dix.explainer import Dix, Path
 from dix.models import zoo
 from dix.passes import Passes

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from metrics.api import Case, ImageBatch, Metric, Prediction
-from metrics.confidence import Adp, Pic
+from dix.metrics.api import Case, ImageBatch, Metric, Prediction
+from dix.metrics.confidence import Adp, Pic
 
 
 class Bright:

@@ -11,10 +11,10 @@ import torch
 from pytorch_grad_cam.metrics.road import NoisyLinearImputer
 from torch import Tensor
 
-from metrics.api import Case, ImageBatch, Metric, Prediction
-from metrics.imputation import impute
-from metrics.road import Road
-from metrics.shape import Sparseness, TieShare
+from dix.metrics.api import Case, ImageBatch, Metric, Prediction
+from dix.metrics.imputation import impute
+from dix.metrics.road import Road
+from dix.metrics.shape import Sparseness, TieShare
 
 FRACTIONS = (0.1, 0.3, 0.5, 0.7, 0.9)
 SIDE = 10

@@ -6,21 +6,20 @@ import hashlib
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from metrics.api import Case, ImageBatch, Metric, Prediction, Probe, Scores, mean_summary
-from metrics.curves import area
-from metrics.derived import Difference
-from metrics.faithfulness import RISE_FRACTIONS, Del, Ins, Neg, Pos
-from metrics.fills import canvas
-from metrics.options import floats
-from metrics.probes import Blackout
-from metrics.ranks import ascending, first, generator, inverse, tie_share
+from dix.metrics.api import Case, ImageBatch, Metric, Prediction, Probe, Scores, mean_summary
+from dix.metrics.curves import area
+from dix.metrics.derived import Difference
+from dix.metrics.faithfulness import RISE_FRACTIONS, Del, Ins, Neg, Pos
+from dix.metrics.fills import canvas
+from dix.metrics.options import floats
+from dix.metrics.probes import Blackout
+from dix.metrics.ranks import ascending, first, generator, inverse, tie_share
 
 TENTHS = tuple(k / 10 for k in range(10))
 SIDE = 10  # images of 10 x 10 pixels: a tenth is one row of ten pixels
@@ -260,7 +259,7 @@ def test_scores_do_not_depend_on_the_batch(ties: str, monkeypatch: pytest.Monkey
             batch.labels[order],
         )
         assert torch.equal(run(metric, Case(part, maps[order]), model).curve, together[order])
-    monkeypatch.setattr("metrics.probes.ROWS", 7)
+    monkeypatch.setattr("dix.metrics.probes.ROWS", 7)
     assert torch.equal(run(metric, case_of(model, maps, images), model).curve, together)
 
 
@@ -390,10 +389,10 @@ def test_seeds_come_from_the_id_and_the_purpose() -> None:
 def test_every_metric_file_holds_one_entry_of_its_own_name() -> None:
     import yaml
 
-    import conf
+    from dix.cli.config import CONF
 
-    folder = Path(next(iter(conf.__path__))) / "metric"
+    folder = CONF / "metric"
     for path in sorted(folder.glob("*.yaml")):
         content = yaml.safe_load(path.read_text())
         assert list(content) == [path.stem]
-        assert content[path.stem]["_target_"].startswith("metrics.")
+        assert content[path.stem]["_target_"].startswith("dix.metrics.")

@@ -17,10 +17,10 @@ from scipy.interpolate import griddata
 from skimage import data
 from torch import Tensor
 
-from metrics.api import Case, ImageBatch, Prediction, Scores, Trace
-from metrics.information import Aic, Sic, pixels, start_pixels
-from metrics.median_curve import GRID, on_grid
-from metrics.scattered import CORNERS, Codec, interpolate, restore, surrounded
+from dix.metrics.api import Case, ImageBatch, Prediction, Scores, Trace
+from dix.metrics.information import Aic, Sic, pixels, start_pixels
+from dix.metrics.median_curve import GRID, on_grid
+from dix.metrics.scattered import CORNERS, Codec, interpolate, restore, surrounded
 
 THRESHOLDS = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.07, 0.10, 0.13, 0.21, 0.34, 0.5, 0.75)
 SIDE = 48

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from metrics import median_curve
-from metrics.median_curve import GRID, Curves, MedianArea, WeightedMedians, on_grid
+from dix.metrics import median_curve
+from dix.metrics.median_curve import GRID, Curves, MedianArea, WeightedMedians, on_grid
 
 
 def points(n: int, seed: int = 0, k: int = 13) -> np.ndarray:

@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from metrics.api import Case, ImageBatch, Prediction
-from metrics.faithfulness import Del
+from dix.metrics.api import Case, ImageBatch, Prediction
+from dix.metrics.faithfulness import Del
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -8,8 +8,8 @@ import torch
 from sklearn.metrics import average_precision_score, f1_score, jaccard_score
 from torch import Tensor
 
-from metrics.api import Case, ImageBatch, Metric, Prediction
-from metrics.segmentation import (
+from dix.metrics.api import Case, ImageBatch, Metric, Prediction
+from dix.metrics.segmentation import (
     BestIou,
     EnergyInMask,
     ImageF1,

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from metrics.api import Case, ImageBatch, Prediction
-from metrics.steadiness import Adcc, MaxSensitivity, correlation
+from dix.metrics.api import Case, ImageBatch, Prediction
+from dix.metrics.steadiness import Adcc, MaxSensitivity, correlation
 
 SIDE = 4
 HALF = torch.zeros(1, SIDE, SIDE)

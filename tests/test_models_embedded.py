@@ -15,8 +15,8 @@ from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
 import dix
-from datasets.photos import Photos
-from datasets.preprocess import Preprocess
+from dix.datasets.photos import Photos
+from dix.datasets.preprocess import Preprocess
 from dix.models import efficientnet_lite, embedded_vit, lenet, vit_backbone
 from dix.models.carried import CarriedFile
 from dix.models.few_shot_head import FewShotHead, load_head

@@ -14,13 +14,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines.cam import GradCam
-from baselines.controls import Edges
-from baselines.path import IntegratedGradients
-from datasets.mnist import Mnist
-from datasets.preprocess import Preprocess
-from datasets.subset import select
-from dix.bench.job import Job
+from dix.baselines.cam import GradCam
+from dix.baselines.controls import Edges
+from dix.baselines.path import IntegratedGradients
+from dix.bench.run.job import Job
+from dix.bench.run.settings import Protocol, Run
 from dix.bench.sanity.compare import compare
 from dix.bench.sanity.figures import figures_of, line_figure, strip_figure
 from dix.bench.sanity.randomise import randomised
@@ -28,11 +26,13 @@ from dix.bench.sanity.report import Curves, box, curves_of, documents
 from dix.bench.sanity.series import data_series, parameter_series
 from dix.bench.sanity.settings import Sanity, Train
 from dix.bench.sanity.strips import kept_strips
-from dix.bench.settings import Protocol, Run
-from dix.bench.store import ResultStore
-from dix.bench.train import Task, train
+from dix.bench.sanity.train import Task, train
+from dix.bench.store.rows import ResultStore
 from dix.classifier import Classifier
 from dix.cli import main
+from dix.datasets.mnist import Mnist
+from dix.datasets.preprocess import Preprocess
+from dix.datasets.subset import select
 from dix.explainer import Dix, Explainer
 from dix.models.zoo import lenet5
 from dix.passes import Passes

@@ -15,15 +15,15 @@ import torch
 from dix_networks import SIDE, small_cnn
 from PIL import Image
 
-from datasets.api import Dataset, Record
-from datasets.imagenet import ImageNet
-from datasets.mnist import Mnist
-from datasets.preprocess import Preprocess
-from datasets.subset import select
 from dix.bench.sanity.settings import Train
-from dix.bench.train import Task, Trained, train
+from dix.bench.sanity.train import Task, Trained, train
 from dix.classifier import Classifier
 from dix.cli import main
+from dix.datasets.api import Dataset, Record
+from dix.datasets.imagenet import ImageNet
+from dix.datasets.mnist import Mnist
+from dix.datasets.preprocess import Preprocess
+from dix.datasets.subset import select
 from dix.models.zoo import lenet5
 
 LAYERS = {"last": "network.bn2", "second": "network.pool1", "third": "network.relu1"}
@@ -141,7 +141,7 @@ def test_permuted_labels_are_memorised_and_tell_nothing_about_other_images(tmp_p
 
 
 def test_permuted_labels_are_the_same_labels_in_another_order(tmp_path: Path) -> None:
-    from dix.bench.train import LABELS
+    from dix.bench.sanity.train import LABELS
 
     labels = list(range(10)) * 30
     dealt = LABELS["permuted"](labels, torch.Generator().manual_seed(0))

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import store_parts as made
 
-from dix.bench.ledger import jobs
-from dix.bench.status import survey
-from dix.bench.store import ResultStore
+from dix.bench.store.ledger import jobs
+from dix.bench.store.rows import ResultStore
+from dix.bench.store.status import survey
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "scripts" / "slurm_single_node.sh"

@@ -6,7 +6,7 @@ import argparse
 
 import torch
 
-from dix.bench import runtime
+from dix.bench.run import runtime
 from dix.cli.config import composed, job
 from dix.seeding import generator
 
@@ -33,7 +33,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _methods(arguments: argparse.Namespace) -> int:
-    from dix.bench.speed import as_text, bench
+    from dix.bench.run.speed import as_text, bench
 
     chosen = job(composed(arguments.overrides))
     runtime.configure(chosen.run.threads, chosen.protocol.tf32, chosen.run.deterministic)

@@ -19,12 +19,12 @@ from skimage import data
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from metrics.api import Case, ImageBatch, Metric, Prediction, Scores, Trace
-from metrics.confidence import Adp, Pic
-from metrics.faithfulness import Del, Ins, Neg, Pos
-from metrics.information import Aic, Sic, pixels, start_pixels
-from metrics.scattered import Codec, restore
-from metrics.segmentation import ImageF1, MeanAp, MeanIou, PixelAccuracy, RowF1
+from dix.metrics.api import Case, ImageBatch, Metric, Prediction, Scores, Trace
+from dix.metrics.confidence import Adp, Pic
+from dix.metrics.faithfulness import Del, Ins, Neg, Pos
+from dix.metrics.information import Aic, Sic, pixels, start_pixels
+from dix.metrics.scattered import Codec, restore
+from dix.metrics.segmentation import ImageF1, MeanAp, MeanIou, PixelAccuracy, RowF1
 
 FRACTIONS = tuple(k / 10 for k in range(10))
 THRESHOLDS = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.07, 0.10, 0.13, 0.21, 0.34, 0.5, 0.75)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import torch
 
-from dix.bench import contracts
-from dix.bench.contracts import Finding
-from dix.bench.job import Job
+from dix.bench.run import contracts
+from dix.bench.run.contracts import Finding
+from dix.bench.run.job import Job
 from dix.cli.config import composed, job, with_folders
 
 

@@ -17,15 +17,14 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-import conf
-from dix.bench.schema import register
-from dix.bench.settings import Protocol, Run
+from dix.bench.run.settings import Protocol, Run
+from dix.cli.schema import register
 
 if TYPE_CHECKING:  # torch, which a process that only hands jobs to a launcher need not load
-    from datasets.api import Dataset
-    from dix.bench.job import Job
+    from dix.bench.run.job import Job
+    from dix.datasets.api import Dataset
 
-CONF = Path(conf.__file__).parent
+CONF = Path(__file__).parents[1] / "conf"
 GROUPS = ("model", "method", "dataset", "metric", "protocol", "experiment")
 
 
@@ -71,8 +70,8 @@ def composed(overrides: Sequence[str]) -> DictConfig:
 
 def job(config: DictConfig) -> Job:
     """The objects that a configuration describes."""
-    from datasets.preprocess import Preprocess
-    from dix.bench.job import Job
+    from dix.bench.run.job import Job
+    from dix.datasets.preprocess import Preprocess
 
     protocol: Protocol = OmegaConf.to_object(config.protocol)  # type: ignore[assignment]
     run: Run = OmegaConf.to_object(config.run)  # type: ignore[assignment]
@@ -96,7 +95,7 @@ def job(config: DictConfig) -> Job:
 
 def data_set(node: DictConfig) -> Dataset:
     """The data set that a configuration describes, or the part of it that `dataset.subset` names."""
-    from datasets.subset import select
+    from dix.datasets.subset import select
 
     whole: Dataset = build(OmegaConf.masked_copy(node, [str(key) for key in node if key != "subset"]), "dataset")
     wanted = node.get("subset")

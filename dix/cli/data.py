@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from datasets.check import check
-from datasets.prepare import prepare
+from dix.datasets.check import check
+from dix.datasets.prepare import prepare
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from dix.bench import runtime
-from dix.bench.estimate import Forecast, Work, calibrate, forecast, remaining
-from dix.bench.job import Job
-from dix.bench.store import ResultStore
+from dix.bench.run import runtime
+from dix.bench.run.estimate import Forecast, Work, calibrate, forecast, remaining
+from dix.bench.run.job import Job
+from dix.bench.store.rows import ResultStore
 from dix.cli.config import job as job_of
 from dix.cli.sweep import configurations
 

@@ -14,16 +14,17 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from datasets.images import decode_rgb, read_bytes
-from dix.bench import runtime
-from dix.bench.evaluate import explain
-from dix.bench.figures import Example, overlay, png_bytes, qualitative_grid, save, without_peaks
-from dix.bench.job import Job
+from dix.bench.report.figures import Example, qualitative_grid, save
+from dix.bench.run import runtime
+from dix.bench.run.evaluate import explain
+from dix.bench.run.job import Job
 from dix.classifier import Classifier
 from dix.cli.config import composed
 from dix.cli.config import job as job_of
+from dix.datasets.images import decode_rgb, read_bytes
 from dix.maps import faults, resize
 from dix.passes import Passes
+from dix.pictures import overlay, png_bytes, without_peaks
 
 #: Longest side of an overlay, in pixels; larger photos are made smaller for it.
 SIDE = 1024

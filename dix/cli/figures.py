@@ -8,18 +8,20 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from datasets.loader import load
-from datasets.subset import known_labels
-from dix.bench import paper, runtime
-from dix.bench.evaluate import explain
-from dix.bench.figures import Example, qualitative_grid, save, without_peaks
-from dix.bench.job import Job
-from dix.bench.statistics import Floats
+from dix.bench.report.figures import Example, qualitative_grid, save
+from dix.bench.run import runtime
+from dix.bench.run.evaluate import explain
+from dix.bench.run.job import Job
+from dix.bench.tables import paper
+from dix.bench.tables.statistics import Floats
 from dix.cli.config import job as job_of
 from dix.cli.explain import class_name
 from dix.cli.sweep import configurations
+from dix.datasets.loader import load
+from dix.datasets.subset import known_labels
 from dix.maps import faults
 from dix.passes import Passes
+from dix.pictures import without_peaks
 
 FIGURES = ("figure1", "figure2", "figure3")
 

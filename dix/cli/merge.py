@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dix.bench.merge import merge
-from dix.bench.store import ResultStore
+from dix.bench.store.merge import merge
+from dix.bench.store.rows import ResultStore
 from dix.cli.report import results_folder
 
 

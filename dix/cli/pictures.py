@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dix.bench import samples
-from dix.bench.figures import overlay, without_peaks
-from dix.bench.html import GalleryItem
-from dix.bench.samples import Block
-from dix.bench.tables import Evidence, Table
+from dix.bench.report.html import GalleryItem
+from dix.bench.tables import samples
+from dix.bench.tables.build import Evidence, Table
+from dix.bench.tables.samples import Block
+from dix.pictures import overlay, without_peaks
 
 #: Most bytes of pictures in a page.
 PAGE = 6_000_000

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from dix.bench.evaluate import Progress
-from dix.bench.job import Job
+from dix.bench.run.evaluate import Progress
+from dix.bench.run.job import Job
 
 #: Seconds between two lines in a log.
 INTERVAL = 30.0

@@ -12,25 +12,22 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from dix.bench import paper, samples
-from dix.bench.compare import compare, compare_csv, compare_markdown
-from dix.bench.curves import curve_panels
-from dix.bench.html import render_html
-from dix.bench.render_text import head, render_claims_csv, render_csv, render_latex, render_markdown
-from dix.bench.samples import Key
-from dix.bench.store import ResultStore
-from dix.bench.tables import Cell, Evidence, Labels, Layout, MeanRank, Plan, Table, build, thesis_layout
+from dix.bench.report.compare import compare, compare_csv, compare_markdown
+from dix.bench.report.html import render_html
+from dix.bench.report.render_text import head, render_claims_csv, render_csv, render_latex, render_markdown
+from dix.bench.store.rows import ResultStore
+from dix.bench.tables import paper, samples
+from dix.bench.tables.build import Cell, Evidence, Labels, Layout, MeanRank, Plan, Table, build, thesis_layout
+from dix.bench.tables.curves import curve_panels
+from dix.bench.tables.samples import Key
 from dix.cli.config import CONF, composed, many, options
 from dix.cli.evidence import evidence_of, incomplete
 from dix.cli.pictures import gallery_of
-from metrics.derived import Difference
+from dix.explainer import CONTROL, PROPOSED
+from dix.metrics.derived import Difference
 
 #: Columns that tables compute from others, where those are stored.
 DERIVED = {"srg": Difference("neg", "pos", "SRG")}
-#: The module whose methods are controls: shown, but neither ranked nor compared.
-CONTROLS = "baselines.controls."
-#: The package whose methods are readings of the proposed one, and so no baselines.
-PROPOSED = "dix."
 #: Metrics of the thesis whose formula has another name here: its mF1 is taken over the rows of pixels.
 THESIS_METRICS = {"mf1": "mf1_rows"}
 
@@ -126,6 +123,7 @@ def plans_of(store: ResultStore, title: str, number: int = 0) -> dict[str, Plan]
     A metric may reduce its rows by another protocol's choices (SIC's median or mean curve), so each has its own plan.
     """
     cells = store.cells()
+    roles = _printed(cells, "role")
     settings = {r["config"]["protocol"]["name"]: r["config"]["protocol"] for r in store.read_json("provenance")}
     plans = {}
     for name in sorted({str(cell["protocol"]) for cell in cells}):
@@ -135,11 +133,11 @@ def plans_of(store: ResultStore, title: str, number: int = 0) -> dict[str, Plan]
         plans[name] = Plan(
             metrics=metrics_of(wanted, name, settings.get(name, {})),
             title=title,
-            labels=Labels(methods=method_labels()),
+            labels=Labels(methods=method_labels() | _printed(cells, "label")),
             layout=layout,
             printed={(*key[:3], THESIS_METRICS.get(key[3], key[3])): v for key, v in paper.lookup().items()},
-            controls=_named(CONTROLS),
-            proposed=[*paper.PROPOSED, *(name for name in _named(PROPOSED) if name not in paper.PROPOSED)],
+            controls=[name for name, role in roles.items() if role == CONTROL],
+            proposed=list(dict.fromkeys([*paper.PROPOSED, *(n for n, role in roles.items() if role == PROPOSED)])),
         )
     return plans
 
@@ -235,6 +233,6 @@ def _method_nodes() -> dict[str, Any]:
     return nodes
 
 
-def _named(prefix: str) -> list[str]:
-    """Methods whose class lies under a module."""
-    return [name for name, node in _method_nodes().items() if str(node.get("_target_", "")).startswith(prefix)]
+def _printed(cells: Iterable[Mapping[str, Any]], what: str) -> dict[str, str]:
+    """A method's "label" or "role", as stored with its rows, by name."""
+    return {str(cell["method"]): str(cell["printed"][what]) for cell in cells if what in cell.get("printed", {})}

@@ -77,7 +77,7 @@ def _announce(results: str, config: Any, words: Sequence[str]) -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    from dix.bench.store import ResultStore
+    from dix.bench.store.rows import ResultStore
 
     given = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
     try:
@@ -125,7 +125,7 @@ def _wait_for_slurm(results: Path) -> int:
 
 
 def _failures(results: str) -> list[str]:
-    from dix.bench.store import ResultStore
+    from dix.bench.store.rows import ResultStore
 
     records = ResultStore(results).read_json("failures")
     return [f"{record['job']} {record['method']}: {_first_line(record['message'])}" for record in records]
@@ -133,8 +133,8 @@ def _failures(results: str) -> list[str]:
 
 def _stopped(results: str, all_dead: bool) -> list[str]:
     """Jobs that were begun and are not complete; without those that still show signs of life, unless all are dead."""
-    from dix.bench.ledger import lives, unfinished
-    from dix.bench.store import ResultStore
+    from dix.bench.store.ledger import lives, unfinished
+    from dix.bench.store.rows import ResultStore
 
     store = ResultStore(results)
     return [key for key, record in unfinished(store).items() if all_dead or not lives(store, key, record)]
@@ -159,7 +159,7 @@ def _hand_over(words: list[str]) -> None:
     """Run Hydra's own application with these words, and let its exceptions through as they are."""
     import hydra
 
-    from dix.bench.schema import register
+    from dix.cli.schema import register
 
     register()
     arguments, level = sys.argv, os.environ.get("HYDRA_FULL_ERROR")

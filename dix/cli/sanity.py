@@ -10,14 +10,14 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dix.bench import runtime
-from dix.bench.job import Job
+from dix.bench.run import runtime
+from dix.bench.run.job import Job
 from dix.bench.sanity.compare import Outcome, compare
 from dix.bench.sanity.figures import figures_of
 from dix.bench.sanity.report import documents
 from dix.bench.sanity.series import Series, data_series, parameter_series
 from dix.bench.sanity.settings import Sanity
-from dix.bench.store import ResultStore
+from dix.bench.store.rows import ResultStore
 from dix.classifier import Classifier
 from dix.cli.config import build, composed, job
 from dix.cli.progress import progress_of

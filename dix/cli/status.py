@@ -7,8 +7,8 @@ import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 
-from dix.bench.status import CellStatus, Status, survey
-from dix.bench.store import ResultStore
+from dix.bench.store.rows import ResultStore
+from dix.bench.store.status import CellStatus, Status, survey
 from dix.cli.report import results_folder
 
 

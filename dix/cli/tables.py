@@ -8,13 +8,13 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from datasets.api import Dataset, MissingData
-from dix.bench import paper
-from dix.bench.store import ResultStore
+from dix.bench.store.rows import ResultStore
+from dix.bench.tables import paper
 from dix.cli.config import data_set
 from dix.cli.report import gaps, write
 from dix.cli.run import main as run
 from dix.cli.sweep import configurations
+from dix.datasets.api import Dataset, MissingData
 
 TABLES = tuple(f"table{number}" for number in sorted({value.table for value in paper.printed_values()}))
 

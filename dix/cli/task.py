@@ -18,11 +18,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from dix.bench import runtime
-from dix.bench.evaluate import Outcome, evaluate
-from dix.bench.job import Job
-from dix.bench.ledger import RUNNING
-from dix.bench.store import ResultStore
+from dix.bench.run import runtime
+from dix.bench.run.evaluate import Outcome, evaluate
+from dix.bench.run.job import Job
+from dix.bench.store.ledger import RUNNING
+from dix.bench.store.rows import ResultStore
 from dix.cli.config import job as job_of
 from dix.cli.progress import progress_of
 

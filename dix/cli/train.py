@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 from omegaconf import DictConfig, OmegaConf
 
-from datasets.api import Dataset
-from dix.bench import runtime
+from dix.bench.run import runtime
 from dix.bench.sanity.settings import Train
-from dix.bench.train import Task, Trained, train
+from dix.bench.sanity.train import Task, Trained, train
 from dix.cli.config import composed, data_set, job
+from dix.datasets.api import Dataset
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

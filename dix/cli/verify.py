@@ -8,16 +8,16 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dix.bench import runtime
-from dix.bench.job import Job
-from dix.bench.settings import Protocol, Run
-from dix.bench.store import ResultStore
-from dix.bench.verify import ABSOLUTE, RELATIVE, Checked, sample, verify
+from dix.bench.run import runtime
+from dix.bench.run.job import Job
+from dix.bench.run.settings import Protocol, Run
+from dix.bench.run.verify import ABSOLUTE, RELATIVE, Checked, sample, verify
+from dix.bench.store.rows import ResultStore
 from dix.cli.config import job as job_of
 from dix.cli.report import results_folder
 
 #: Packages whose classes a results folder may name without being asked.
-OWN = ("dix.", "baselines.", "metrics.", "datasets.")
+OWN = ("dix.",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

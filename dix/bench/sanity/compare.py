@@ -10,15 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from datasets.loader import Batch, Loader
-from dix.bench.evaluate import explain
-from dix.bench.job import Job
+from dix.bench.run.evaluate import explain
+from dix.bench.run.job import Job
 from dix.bench.sanity.series import Series
 from dix.bench.sanity.settings import Sanity
 from dix.bench.sanity.similarity import SIMILARITIES
 from dix.bench.sanity.strips import Strip, Strips
-from dix.bench.store import Cell, ResultStore, Row
+from dix.bench.store.rows import Cell, ResultStore, Row
 from dix.classifier import Classifier
+from dix.datasets.loader import Batch, Loader
 from dix.explainer import Explainer
 from dix.maps import faults
 from dix.passes import Passes

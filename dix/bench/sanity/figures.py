@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from dix.bench.figures import COLOUR_MAP, COLOURS, DASHES, channels_last, overlay, save, unit_map
+from dix.bench.report.figures import COLOURS, DASHES, save
 from dix.bench.sanity.report import Curves, curves_of
 from dix.bench.sanity.strips import KeptStrip, kept_strips
-from dix.bench.store import ResultStore
+from dix.bench.store.rows import ResultStore
+from dix.pictures import COLOUR_MAP, channels_last, overlay, unit_map
 
 KINDS = ("png", "pdf")
 #: Most columns of a strip: of more positions, evenly spread ones are shown, the first and last among them.

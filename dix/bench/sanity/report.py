@@ -12,9 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dix.bench.sanity.compare import FAULTS, Comparison
-from dix.bench.statistics import Bootstrap, Column, Floats, Interval, intervals
-from dix.bench.store import ResultStore
-from metrics.api import mean_summary
+from dix.bench.store.rows import ResultStore
+from dix.bench.tables.statistics import Bootstrap, Column, Floats, Interval, intervals
+from dix.metrics.api import mean_summary
 
 _KIND = f"{Comparison.__module__}.{Comparison.__qualname__}"
 _HEAD = ("model", "dataset", "protocol", "test", "measure", "method")

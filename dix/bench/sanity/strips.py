@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dix.bench.job import Job
+from dix.bench.run.job import Job
 from dix.bench.sanity.series import Series
 
 

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.api import Dataset, Record
-from dix.bench.evaluate import explain, predict
-from dix.bench.job import describe
+from dix.bench.run.evaluate import explain, predict
+from dix.bench.run.job import describe
 from dix.classifier import Classifier
+from dix.datasets.api import Dataset, Record
 from dix.explainer import Explainer
 from dix.maps import faults
+from dix.metrics.api import Case, ImageBatch, Metric, Scores
 from dix.passes import Passes
-from metrics.api import Case, ImageBatch, Metric, Scores
 
 #: Largest difference of a tail's logits, relative to the largest logit.
 TAIL_TOLERANCE = 1e-5

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from dix.bench.samples import Block
-from dix.bench.tables import VERDICTS, Cell, Claim, Table
+from dix.bench.tables.build import VERDICTS, Cell, Claim, Table
+from dix.bench.tables.samples import Block
 
 OUTSIDE = "†"
 INCOMPARABLE = "‡"

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dix.bench.errors import StaleResults
-from dix.bench.ledger import FINISHED
-from dix.bench.store import NAMES, ResultStore, row_keys
+from dix.bench.store.errors import StaleResults
+from dix.bench.store.ledger import FINISHED
+from dix.bench.store.rows import NAMES, ResultStore, row_keys
 
 #: Rows in one part of a merged store.
 PART = 1_000_000

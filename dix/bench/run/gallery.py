@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dix.bench.job import Job
+from dix.bench.run.job import Job
 from dix.maps import min_max
-from metrics.api import ImageBatch
+from dix.metrics.api import ImageBatch
 
 #: Quantiles of a map between which its picture spans black to white.
 CLIPPED = (0.005, 0.995)

@@ -22,14 +22,14 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from datasets.loader import Batch, load
-from dix.bench.evaluate import explain, predict
-from dix.bench.figures import png_bytes
-from dix.bench.job import Job
-from dix.bench.store import ResultStore, Row
+from dix.bench.run.evaluate import explain, predict
+from dix.bench.run.job import Job
+from dix.bench.store.rows import ResultStore, Row
+from dix.datasets.loader import Batch, load
 from dix.maps import faults, min_max
+from dix.metrics.api import Case, ImageBatch, Prediction, Probe, Scores, Trace
 from dix.passes import Passes
-from metrics.api import Case, ImageBatch, Prediction, Probe, Scores, Trace
+from dix.pictures import png_bytes
 
 T = TypeVar("T")
 Clock = Callable[[], float]

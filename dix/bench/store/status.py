@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dix.bench.ledger import FINISHED, jobs, lives
-from dix.bench.store import NAMES, ResultStore
+from dix.bench.store.ledger import FINISHED, jobs, lives
+from dix.bench.store.rows import NAMES, ResultStore
 
 
 @dataclass(frozen=True)

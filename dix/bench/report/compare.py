@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from dix.bench import samples, statistics
-from dix.bench.errors import differing
-from dix.bench.render_text import DIGITS, decimals, markdown_escape, markdown_table, p_value_md, signed
-from dix.bench.samples import Key, Sample
-from dix.bench.tables import Cell, Evidence, Table
+from dix.bench.report.render_text import DIGITS, decimals, markdown_escape, markdown_table, p_value_md, signed
+from dix.bench.store.errors import differing
+from dix.bench.tables import samples, statistics
+from dix.bench.tables.build import Cell, Evidence, Table
+from dix.bench.tables.samples import Key, Sample
 
 FIELDS = (
     "protocol", "dataset", "model", "method", "metric", "n_first", "n_second", "first", "second", "difference",

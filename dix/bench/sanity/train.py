@@ -22,11 +22,11 @@ from safetensors.torch import save_file
 from scipy.stats import binomtest
 from torch import Tensor, nn
 
-from datasets.api import Dataset
-from datasets.loader import Batch, Loader
-from datasets.preprocess import Preprocess
 from dix.bench.sanity.settings import Train
 from dix.classifier import Classifier
+from dix.datasets.api import Dataset
+from dix.datasets.loader import Batch, Loader
+from dix.datasets.preprocess import Preprocess
 from dix.seeding import generator
 
 OPTIMISERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {

@@ -14,9 +14,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from dix.bench import paper, samples, statistics
-from dix.bench.samples import Block, Derived, Key, Sample, Summarised
-from dix.bench.statistics import Bootstrap, Draws, Interval, Paired
+from dix.bench.tables import paper, samples, statistics
+from dix.bench.tables.samples import Block, Derived, Key, Sample, Summarised
+from dix.bench.tables.statistics import Bootstrap, Draws, Interval, Paired
 
 #: What is asked for and possible but not stored is missing; what nobody asked for is absent.
 Status = Literal["measured", "skipped", "missing", "absent"]

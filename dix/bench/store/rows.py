@@ -19,7 +19,7 @@ import time
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dix.bench.errors import StaleResults, differing
+from dix.bench.store.errors import StaleResults, differing
 
 SCHEMA = pa.schema(
     [
@@ -58,6 +58,7 @@ class Cell:
     """One cell of a table: five names, and everything that defines its scores.
 
     identity: nested plain values; equal identities give equal scores.
+    printed: how tables show the cell: the method's "label" and "role" and the metric's "metric_label".
     """
 
     model: str
@@ -66,6 +67,7 @@ class Cell:
     metric: str
     protocol: str
     identity: Mapping[str, Any]
+    printed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -117,6 +119,7 @@ class ResultStore:
                 record = {name: getattr(cell, name) for name in NAMES} | {
                     "cell": cell.digest,
                     "identity": cell.identity,
+                    "printed": dict(cell.printed),
                 }
                 self.write_json("cells", cell.key, record)
                 stored = self._identity(cell)

@@ -14,11 +14,11 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dix.bench.statistics import Column, Floats
-from dix.bench.store import ResultStore
+from dix.bench.store.rows import ResultStore
+from dix.bench.tables.statistics import Column, Floats
 
 if TYPE_CHECKING:
-    from metrics.api import Summary
+    from dix.metrics.api import Summary
 
 _CELL = ("protocol", "dataset", "model", "method", "metric")
 COLUMNS = ("model", "dataset", "method", "metric", "protocol", "image", "value", "parts", "curve", "reason")
@@ -28,7 +28,7 @@ Lists = Sequence[Floats] | Floats
 
 
 class Summarised(Protocol):
-    """What a table needs to know of a metric; every `metrics.api.Metric` is one."""
+    """What a table needs to know of a metric; every `dix.metrics.api.Metric` is one."""
 
     @property
     def label(self) -> str: ...
@@ -44,7 +44,7 @@ class Summarised(Protocol):
 
 @runtime_checkable
 class Derived(Protocol):
-    """A metric computed from other metrics' values of the same images, such as `metrics.derived.Difference`."""
+    """A metric computed from other metrics' values of the same images, such as `dix.metrics.derived.Difference`."""
 
     @property
     def inputs(self) -> tuple[str, ...]: ...

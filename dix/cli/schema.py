@@ -8,8 +8,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from dix.bench.run.settings import Protocol, Run
 from dix.bench.sanity.settings import Sanity, Train
-from dix.bench.settings import Protocol, Run
 
 
 @dataclass

@@ -17,14 +17,14 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from dix.bench import render_text
-from dix.bench.charts import curve_chart, curve_style, forest
-from dix.bench.curves import CurvePanel
-from dix.bench.render_text import decimals, p_value, signed
-from dix.bench.samples import Block
-from dix.bench.tables import CONFIRMED, REFUTED, UNDECIDED, VERDICTS, Cell, Claim, Table
+from dix.bench.report import render_text
+from dix.bench.report.charts import curve_chart, curve_style, forest
+from dix.bench.report.render_text import decimals, p_value, signed
+from dix.bench.tables.build import CONFIRMED, REFUTED, UNDECIDED, VERDICTS, Cell, Claim, Table
+from dix.bench.tables.curves import CurvePanel
+from dix.bench.tables.samples import Block
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent / "templates"
 TONES = dict.fromkeys(VERDICTS, "") | {CONFIRMED: "good", REFUTED: "bad", UNDECIDED: "open"}
 SIGNATURES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
 #: Headings of provenance keys that do not speak for themselves.

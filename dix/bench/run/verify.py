@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from datasets.api import Dataset
-from datasets.subset import Subset
-from dix.bench.errors import differing
-from dix.bench.evaluate import evaluate
-from dix.bench.job import Job
-from dix.bench.store import NAMES, Cell, ResultStore
+from dix.bench.run.evaluate import evaluate
+from dix.bench.run.job import Job
+from dix.bench.store.errors import differing
+from dix.bench.store.rows import NAMES, Cell, ResultStore
+from dix.datasets.api import Dataset
+from dix.datasets.subset import Subset
 
 Row = Mapping[str, Any]
 #: ``job_of(group, methods, metrics)`` gives the job of a group of rows with these methods and metrics.

@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 
-from datasets.api import Dataset
-from datasets.preprocess import Preprocess
-from dix.bench.settings import Protocol, Run
-from dix.bench.store import Cell
+from dix.bench.run.settings import Protocol, Run
+from dix.bench.store.ledger import Undertaking
+from dix.bench.store.rows import Cell
 from dix.classifier import Classifier
-from dix.explainer import Explainer
-from metrics.api import Metric
+from dix.datasets.api import Dataset
+from dix.datasets.preprocess import Preprocess
+from dix.explainer import BASELINE, Explainer
+from dix.metrics.api import Metric
 
 #: Fields of methods and metrics that only say how they are printed.
 _PRINTED = ("label", "extra")
@@ -103,6 +104,20 @@ class Job:
         part, parts = self.run.shard
         return list(grid[part::parts])
 
+    def undertaking(self) -> Undertaking:
+        """What the job is going to do, for its record in the store."""
+        return Undertaking(
+            key=self.key,
+            job=self.name,
+            model=self.classifier.name,
+            dataset=self.dataset.name,
+            protocol=self.protocol.name,
+            shard=self.run.shard,
+            count=self.count,
+            cells=[cell.digest for cell in self.cells().values()],
+            batches=len(self.batches()),
+        )
+
     def _shared_identity(self) -> dict[str, Any]:
         protocol = {key: getattr(self.protocol, key) for key in ("name", "version", "target", "map_resize", "dtype")}
         return {
@@ -118,7 +133,12 @@ class Job:
             "method": describe(self.methods[method]),
             "metric": describe(self.metrics[metric]),
         }
-        return Cell(self.classifier.name, self.dataset.name, method, metric, self.protocol.name, identity)
+        printed = {
+            "label": self.methods[method].label,
+            "role": getattr(self.methods[method], "role", BASELINE),
+            "metric_label": self.metrics[metric].label,
+        }
+        return Cell(self.classifier.name, self.dataset.name, method, metric, self.protocol.name, identity, printed)
 
 
 def describe(thing: object) -> Any:

@@ -16,16 +16,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datasets.loader import Batch, Loader
-from dix.bench.gallery import Gallery
-from dix.bench.job import Job
-from dix.bench.ledger import Ledger
-from dix.bench.store import Cell, ResultStore, Row
+from dix.bench.run.gallery import Gallery
+from dix.bench.run.job import Job
+from dix.bench.store.ledger import Ledger
+from dix.bench.store.rows import Cell, ResultStore, Row
 from dix.classifier import Classifier
+from dix.datasets.loader import Batch, Loader
 from dix.explainer import Explainer
 from dix.maps import faults, resize
+from dix.metrics.api import Case, ImageBatch, Metric, Prediction, Probe, Scores, Trace
 from dix.passes import Passes, halving
-from metrics.api import Case, ImageBatch, Metric, Prediction, Probe, Scores, Trace
 
 log = logging.getLogger("dix")
 
@@ -80,7 +80,7 @@ class _Evaluation:
         self.store = store
         self.outcome = Outcome(skipped=job.unsupported())
         self.cells = job.cells()
-        self.ledger = Ledger(store, job, self.cells.values())
+        self.ledger = Ledger(store, job.undertaking(), job.run.flush_seconds)
         self.right = dict((store.json("clean", self.ledger.key) or {"right": {}})["right"])
         self.gallery = Gallery(store.folder.parent, job)
         self.failed_images: dict[str, list[str]] = {}

@@ -9,14 +9,12 @@ import contextlib
 import hashlib
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dix.bench.store import Cell, ResultStore
-
-if TYPE_CHECKING:  # a survey of the records needs no torch
-    from dix.bench.job import Job
+from dix.bench.store.rows import ResultStore
 
 #: Seconds between two signs of life, and after which a job without one is dead.
 PULSE = 15.0
@@ -25,30 +23,56 @@ DEAD = 90.0
 RUNNING, FINISHED, STOPPED = "running", "finished", "stopped"
 
 
-class Ledger:
-    """The record `jobs/KEY.json` of a running job, kept up to date while the block lasts."""
+@dataclass(frozen=True)
+class Undertaking:
+    """What a job is going to do, as its record says it.
 
-    def __init__(self, store: ResultStore, job: Job, cells: Iterable[Cell]) -> None:
-        digests = sorted(cell.digest for cell in cells)
+    key: names the record; "" derives one from the job's name and cells. job: the job's name. shard: [i, n].
+    count: images of the job and of all its other shards. cells: digests of its cells. batches: of its shard.
+    """
+
+    key: str
+    job: str
+    model: str
+    dataset: str
+    protocol: str
+    shard: Sequence[int]
+    count: int
+    cells: Sequence[str]
+    batches: int
+
+    def record(self) -> dict[str, Any]:
+        """Plain values, with the key that names the record."""
+        digest = hashlib.sha256("".join(sorted(self.cells)).encode()).hexdigest()[:6]
+        return {
+            "key": self.key or f"{self.job}--{digest}",
+            "job": self.job,
+            "model": self.model,
+            "dataset": self.dataset,
+            "protocol": self.protocol,
+            "shard": list(self.shard),
+            "count": self.count,
+            "cells": sorted(self.cells),
+            "batches": self.batches,
+        }
+
+
+class Ledger:
+    """The record `jobs/KEY.json` of a running job, kept up to date while the block lasts.
+
+    interval: seconds between two notes of how far it is.
+    """
+
+    def __init__(self, store: ResultStore, undertaking: Undertaking, interval: float) -> None:
         self.store = store
-        self.key = job.key or f"{job.name}--{hashlib.sha256(''.join(digests).encode()).hexdigest()[:6]}"
+        self.record = undertaking.record()
+        self.key = str(self.record["key"])
         self.before = store.json("jobs", self.key) or {}
         self.start = time.monotonic()
         self.written = 0.0
-        self.interval = job.run.flush_seconds
+        self.interval = interval
         self.over = threading.Event()
-        self.record: dict[str, Any] = {
-            "key": self.key,
-            "job": job.name,
-            "model": job.classifier.name,
-            "dataset": job.dataset.name,
-            "protocol": job.protocol.name,
-            "shard": list(job.run.shard),
-            "count": job.count,
-            "cells": digests,
-            "batches": len(job.batches()),
-            "attempts": self.before.get("attempts", 0) + 1 if self.unfinished else 1,
-        }
+        self.record["attempts"] = self.before.get("attempts", 0) + 1 if self.unfinished else 1
 
     @property
     def unfinished(self) -> bool:

@@ -7,9 +7,9 @@ from html import escape
 
 import numpy as np
 
-from dix.bench.curves import CurveLine, CurvePanel
-from dix.bench.statistics import Floats
-from dix.bench.tables import Cell
+from dix.bench.tables.build import Cell
+from dix.bench.tables.curves import CurveLine, CurvePanel
+from dix.bench.tables.statistics import Floats
 
 WIDTH, HEIGHT = 360.0, 230.0
 LEFT, RIGHT, TOP, BOTTOM = 38.0, 8.0, 10.0, 34.0

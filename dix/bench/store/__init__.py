@@ -1,0 +1,1 @@
+"""What is stored, how, and how far it is."""

@@ -1,0 +1,1 @@
+"""From stored rows to a table's cells, with their statistics and the thesis's values."""
