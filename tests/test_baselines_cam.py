@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from baselines_networks import (
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from support.baseline_networks import (
     ALL,
     NETWORKS,
     alike,
@@ -23,8 +25,6 @@ from baselines_networks import (
     trainable_copy,
     vit,
 )
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from dix.baselines.ablation import AblationCam, Additive, ChannelDrops

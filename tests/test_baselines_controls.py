@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from baselines_networks import images, resnet, vit
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from scipy import ndimage
+from support.baseline_networks import images, resnet, vit
 
 from dix.baselines.controls import CenterGaussian, Edges, Ones, Random
 from dix.explainer import Explainer

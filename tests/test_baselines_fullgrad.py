@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from baselines_networks import (
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from support.baseline_networks import (
     NETWORKS,
     classifier,
     convnext,
@@ -22,8 +24,6 @@ from baselines_networks import (
     trainable_copy,
     vit,
 )
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from dix.baselines.fullgrad import FullGrad, Gathered

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import engine_parts as parts
 import numpy as np
 import pytest
 import torch
+from support import engine_jobs as parts
 from torch import Tensor
 
 from dix.bench.run import contracts

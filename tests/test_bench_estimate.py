@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from engine_parts import FRACTIONS, Brightness, Impossible, Made, TwoHalves, classifier, job
+from support.engine_jobs import FRACTIONS, Brightness, Impossible, Made, TwoHalves, classifier, job
 from torch import Tensor
 
 from dix.bench.run.estimate import calibrate, forecast, remaining

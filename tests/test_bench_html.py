@@ -7,11 +7,11 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 
-import browser
 import numpy as np
 import pandas as pd
 import pytest
-from bench_frames import METRICS, Mean, rows_of
+from support import browser
+from support.table_frames import METRICS, Mean, rows_of
 
 from dix.bench.report import charts, html
 from dix.bench.tables import build as tables

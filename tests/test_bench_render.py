@@ -9,7 +9,7 @@ import subprocess
 import numpy as np
 import pandas as pd
 import pytest
-from bench_frames import METRICS, Mean, Minus, rows_of, thesis_rows
+from support.table_frames import METRICS, Mean, Minus, rows_of, thesis_rows
 
 from dix.bench.report import render_text
 from dix.bench.tables import build as tables

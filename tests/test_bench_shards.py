@@ -13,11 +13,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import engine_parts as parts
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import store_parts as made
+from support import engine_jobs as parts
+from support import store_writers as made
 
 from dix.baselines.controls import Random
 from dix.bench.run.evaluate import evaluate

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from bench_frames import METRICS, Mean, Minus, Ratio, rows_of, thesis_rows
 from scipy import stats
+from support.table_frames import METRICS, Mean, Minus, Ratio, rows_of, thesis_rows
 
 from dix.bench.tables import build as tables
 from dix.bench.tables import paper

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from engine_parts import Brightness, Failing, Made, NotFinite, job
+from support.engine_jobs import Brightness, Failing, Made, NotFinite, job
 
 from dix.baselines.controls import Random
 from dix.bench.run.evaluate import evaluate

@@ -116,7 +116,7 @@ def test_only_failed_runs_a_job_again_that_failed_as_a_whole_and_no_other(tmp_pa
 def test_a_joblib_process_that_is_killed_cancels_nobody_and_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "mine" / "method"
     folder.mkdir(parents=True)
-    (folder / "deadly.yaml").write_text("deadly:\n  _target_: slurm_parts.Deadly\n  label: deadly\n")
+    (folder / "deadly.yaml").write_text("deadly:\n  _target_: support.slurm_node.Deadly\n  label: deadly\n")
     launcher = ["hydra/launcher=joblib_local", "hydra.launcher.n_jobs=2", "method=deadly,random,center,ones"]
     result = dix(tmp_path, "run", "-m", *SMALL, *launcher, "--config-dir=mine")
     assert result.returncode == 1

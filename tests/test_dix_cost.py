@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from dix_networks import CNNS, VIT_SIDE, pixels, small_cnn, small_vit
+from support.small_networks import CNNS, VIT_SIDE, pixels, small_cnn, small_vit
 from torch import nn
 
 from dix.bench.run.speed import Speed, as_text, bench, flops, forward_equivalents, forward_flops, literal_dix

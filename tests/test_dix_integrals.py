@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from dix_networks import CNNS, SIDE, pixels, small_cnn
+from support.small_networks import CNNS, SIDE, pixels, small_cnn
 from torch import Tensor, nn
 
 from dix.classifier import Classifier, Weights

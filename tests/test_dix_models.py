@@ -8,8 +8,8 @@ import pytest
 import torch
 import torchvision
 import yaml
-from dix_networks import pixels
 from hydra.utils import instantiate
+from support.small_networks import pixels
 from torch import Tensor, nn
 
 from dix.classifier import Classifier

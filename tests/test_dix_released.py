@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from dix_networks import CNNS, SIDE, pixels, small_cnn
+from support.small_networks import CNNS, SIDE, pixels, small_cnn
 from torch import Tensor
 
 from dix.explainer import Dix

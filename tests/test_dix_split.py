@@ -6,7 +6,7 @@ from collections import deque
 
 import pytest
 import torch
-from dix_networks import CNNS, SIDE, VIT_SIDE, pixels, small_cnn, small_vit
+from support.small_networks import CNNS, SIDE, VIT_SIDE, pixels, small_cnn, small_vit
 from torch import Tensor, nn
 
 from dix.capture import capturing, gradients, substituting

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from dix_networks import VIT_SIDE, pixels, small_vit
+from support.small_networks import VIT_SIDE, pixels, small_vit
 from torch import Tensor
 
 from dix.attention import attention_runs

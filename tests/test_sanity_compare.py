@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import engine_parts as parts
 import numpy as np
 import pytest
 import torch
+from support import engine_jobs as parts
 from torch import Tensor
 
 from dix.baselines.cam import GradCam

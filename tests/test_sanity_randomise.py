@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from dix_networks import CNNS, randomise, small_cnn, small_vit
 from scipy import stats
+from support.small_networks import CNNS, randomise, small_cnn, small_vit
 from torch import Tensor, nn
 from torchvision.models import vgg19
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from dix_networks import SIDE, small_cnn
 from PIL import Image
+from support.small_networks import SIDE, small_cnn
 
 from dix.bench.sanity.settings import Train
 from dix.bench.sanity.train import Task, Trained, train

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import store_parts as made
+from support import store_writers as made
 
 from dix.bench.store.ledger import jobs
 from dix.bench.store.rows import ResultStore
@@ -63,7 +63,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("work")
     (folder / "mine" / "method").mkdir(parents=True)
     for name in SLOW:
-        text = f"{name}:\n  _target_: slurm_parts.Slow\n  label: {name}\n"
+        text = f"{name}:\n  _target_: support.slurm_node.Slow\n  label: {name}\n"
         (folder / "mine" / "method" / f"{name}.yaml").write_text(text)
     return folder
 

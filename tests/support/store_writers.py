@@ -9,15 +9,14 @@ import sys
 import textwrap
 from pathlib import Path
 
-import engine_parts as parts
-
 from dix.bench.run.evaluate import evaluate
 from dix.bench.store.rows import NAMES, ResultStore
+from support import engine_jobs as parts
 
 #: One process that computes a shard of a job on made images, slowly enough to be killed in the middle.
 SHARD = textwrap.dedent("""
     import sys, time
-    import dix, engine_parts as parts
+    import dix; from support import engine_jobs as parts
     from dix.bench.run.evaluate import evaluate
     from dix.bench.store.rows import ResultStore
     folder, shard, of, images, pause = sys.argv[1], *map(int, sys.argv[2:5]), float(sys.argv[5])
@@ -29,7 +28,7 @@ SHARD = textwrap.dedent("""
 #: A process that has imported everything; each shard it reads the number of becomes a child, whose id it prints.
 NURSERY = textwrap.dedent("""
     import os, signal, sys, time
-    import dix, engine_parts as parts
+    import dix; from support import engine_jobs as parts
     from dix.bench.run.evaluate import evaluate
     from dix.bench.store.rows import ResultStore
     folder, of, images, pause = sys.argv[1], *map(int, sys.argv[2:4]), float(sys.argv[4])
@@ -51,7 +50,7 @@ class Nursery:
         words = [str(folder), str(of), str(images), str(pause)]
         self.process = subprocess.Popen(
             [sys.executable, "-c", NURSERY, *words],
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -75,7 +74,7 @@ def start(folder: Path, shard: int, of: int, images: int, pause: float = 0.0) ->
     words = [str(folder), str(shard), str(of), str(images), str(pause)]
     return subprocess.Popen(
         [sys.executable, "-c", SHARD, *words],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -1,0 +1,1 @@
+"""What several test modules need: networks, stores, jobs, a browser, a SLURM of one node."""
