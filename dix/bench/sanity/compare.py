@@ -50,6 +50,11 @@ class Comparison:
         """Names the cell, in the place of a metric's name."""
         return f"{self.test}_{self.measure}_r{self.repeat}"
 
+    @property
+    def label(self) -> str:
+        """What a stored cell calls it, in the place of a metric's label."""
+        return self.name
+
 
 def comparisons(series: Series, settings: Sanity) -> list[Comparison]:
     """One for each measure. Raises ValueError for an unknown measure or a number out of range."""
