@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import tarfile
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from dix.datasets.api import CorruptSample
 from dix.datasets.images import is_image
 from dix.datasets.index import hash_lines
+from dix.files import write_atomic
 
 CACHE_VARIABLE = "DIX_CACHE"  #: the folder of caches; empty: no cache
 
@@ -107,8 +107,8 @@ def _cached(key: list[str], build: Callable[[], Rows]) -> Rows:
     with contextlib.suppress(OSError, ValueError):
         return [(str(name), int(size), int(offset)) for name, size, offset in json.loads(path.read_text("utf-8"))]
     rows = build()
-    with contextlib.suppress(OSError):
-        write_atomically(path, json.dumps(rows).encode())
+    with contextlib.suppress(ValueError):
+        write_atomic(path, json.dumps(rows), durable=False)
     return rows
 
 
@@ -118,17 +118,3 @@ def _cache_folder() -> Path | None:
         return Path(chosen) if chosen else None
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "dix"
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file that is either the old one or the whole new one, whatever interrupts."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -12,8 +12,8 @@ from dix.datasets import coco, imagenet, imagenet_seg, mnist, voc
 from dix.datasets.check import Report, check
 from dix.datasets.labels import image_number, read_devkit
 from dix.datasets.layout import ROOT_VARIABLE, Layout
-from dix.datasets.listing import write_atomically
 from dix.datasets.unpack import Unpacked, copy_file, unpack
+from dix.files import write_atomic
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _write_imagenet_labels(root: Path) -> None:
     labels = read_devkit(truth, meta)
     lines = [f"ILSVRC2012_val_{number:08d}.JPEG {label}\n" for number, label in sorted(labels.items())]
     assert all(image_number(line) for line in lines)
-    write_atomically(root / "val.txt", "".join(lines).encode())
+    write_atomic(root / "val.txt", "".join(lines))
 
 
 _RECIPES: Mapping[str, Recipe] = {

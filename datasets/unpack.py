@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import shutil
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -13,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
+
+from dix.files import atomic
 
 #: From a member's name to its place below the target folder, or None to leave it out.
 Place = Callable[[str], str | None]
@@ -90,28 +91,13 @@ def _safe(name: str, archive: Path) -> str:
 
 
 def _write(member: _Member, path: Path, archive: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     source = member.open()
     if source is None:
         raise ValueError(f"{archive.name}: the member {member.name} has no bytes")
-    with source, _renamed(path) as stream:
+    with source, atomic(path, durable=False) as half, half.open("wb") as stream:
         shutil.copyfileobj(source, stream, 1 << 20)
         if stream.tell() != member.size:
             raise EOFError(f"{member.name} has {stream.tell()} of {member.size} bytes")
-
-
-@contextmanager
-def _renamed(path: Path) -> Iterator[IO[bytes]]:
-    """A stream to a temporary file that takes the path's place only if the block ends well."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False) as stream:
-        temporary = Path(stream.name)
-        try:
-            yield stream
-            temporary.chmod(0o644)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    temporary.replace(path)
 
 
 def copy_file(source: Path, path: Path) -> Unpacked:
@@ -119,9 +105,9 @@ def copy_file(source: Path, path: Path) -> Unpacked:
     unzip = source.suffix == ".gz" and path.suffix != ".gz"
     if path.is_file() and not unzip and path.stat().st_size == source.stat().st_size:
         return Unpacked(kept=1)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    opened: Callable[..., IO[bytes]] = gzip.open if unzip else open  # type: ignore[assignment]
     try:
-        with (gzip.open if unzip else open)(source, "rb") as stream, _renamed(path) as target:
+        with opened(source, "rb") as stream, atomic(path, durable=False) as half, half.open("wb") as target:
             shutil.copyfileobj(stream, target, 1 << 20)
     except (EOFError, zlib.error) as error:
         raise ValueError(f"{source.name}: truncated: {error}") from error

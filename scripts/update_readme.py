@@ -11,6 +11,7 @@ from PIL import Image
 
 from dix.bench.report.figures import Example, figure_bytes, qualitative_grid
 from dix.bench.tables.paper import METHOD_LABELS
+from dix.files import write_atomic
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "results" / "demo"
@@ -54,11 +55,11 @@ def main() -> None:
     readme = ROOT / "README.md"
     marks = re.compile(r"(<!-- demo table -->\n).*?(<!-- end of demo table -->)", re.DOTALL)
     text = marks.sub(lambda found: f"{found[1]}{table()}\n{found[2]}", readme.read_text(encoding="utf-8"))
-    readme.write_text(text, encoding="utf-8")
+    write_atomic(readme, text)
     chosen = {name for _, methods in PICTURES for name in methods}
     columns = [name for name in METHOD_LABELS if name in chosen]
     grid = qualitative_grid(examples(), columns, METHOD_LABELS)
-    (ROOT / "docs" / "demo.png").write_bytes(figure_bytes(grid, "png", dpi=90))
+    write_atomic(ROOT / "docs" / "demo.png", figure_bytes(grid, "png", dpi=90))
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def test_rows_of_an_unknown_identity_are_not_reported(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "results").write_text("a file where the folder should be")
-    with pytest.raises(ValueError, match=r"run\.results: cannot write to .*results"):
+    with pytest.raises(ValueError, match=r"run\.results: cannot write .*results"):
         ResultStore(tmp_path / "results").open([CELL])
 
 

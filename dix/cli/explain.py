@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from dix.classifier import Classifier
 from dix.cli.config import composed
 from dix.cli.config import job as job_of
 from dix.datasets.images import decode_rgb, read_bytes
+from dix.files import write_atomic
 from dix.maps import faults, resize
 from dix.passes import Passes
 from dix.pictures import overlay, png_bytes, without_peaks
@@ -161,13 +163,18 @@ def class_name(classifier: Classifier, output: int) -> str:
 
 def _write(one: Explained, folder: Path) -> None:
     """An overlay at the picture's own shape, and the map as the method gave it (float32, at the model's input size)."""
-    folder.mkdir(parents=True, exist_ok=True)
     photo = smaller(one.photo, SIDE)
     for method, explanation in one.maps.items():
-        np.save(folder / f"{one.name}-{method}.npy", explanation.float().numpy())
-        (folder / f"{one.name}-{method}.png").write_bytes(
-            png_bytes(overlay(photo, without_peaks(fitted(explanation, photo))))
-        )
+        write_atomic(folder / f"{one.name}-{method}.npy", _npy(explanation))
+        picture = png_bytes(overlay(photo, without_peaks(fitted(explanation, photo))))
+        write_atomic(folder / f"{one.name}-{method}.png", picture)
+
+
+def _npy(explanation: Tensor) -> bytes:
+    """A map as NumPy's file format keeps it."""
+    stream = io.BytesIO()
+    np.save(stream, explanation.float().numpy())
+    return stream.getvalue()
 
 
 def smaller(photo: Image.Image, side: int) -> np.ndarray:

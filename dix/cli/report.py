@@ -24,6 +24,7 @@ from dix.cli.config import CONF, composed, many, options
 from dix.cli.evidence import evidence_of, incomplete
 from dix.cli.pictures import gallery_of
 from dix.explainer import CONTROL, PROPOSED
+from dix.files import write_atomic
 from dix.metrics.derived import Difference
 
 #: Columns that tables compute from others, where those are stored.
@@ -64,7 +65,7 @@ def write(folder: Path, title: str = "", number: int | None = None) -> Table:
     plans = plans_of(store, title, number)
     table = joined([build(_of_protocol(evidence, name), plan) for name, plan in plans.items()])
     for name, text in documents(table, evidence, plans, folder).items():
-        (folder / name).write_text(text, encoding="utf-8")
+        write_atomic(folder / name, text)
         print(folder / name)
     return table
 
@@ -91,7 +92,7 @@ def _compare(first: Path, second: Path) -> int:
     print(text)
     for suffix, content in (("md", text), ("csv", compare_csv(comparison))):
         path = first / f"compare-{second.name}.{suffix}"
-        path.write_text(content, encoding="utf-8")
+        write_atomic(path, content)
         print(path)
     return 0
 

@@ -21,6 +21,7 @@ from dix.bench.store.rows import ResultStore
 from dix.classifier import Classifier
 from dix.cli.config import build, composed, job
 from dix.cli.progress import progress_of
+from dix.files import write_atomic
 
 _OVERRIDES = "key=value: model, method, dataset, protocol, run and sanity, as in experiment=figure4 run.limit=100"
 
@@ -120,7 +121,7 @@ def _say(made: Job, series: Series, outcome: Outcome, seconds: float) -> None:
 def _write(folder: Path) -> int:
     store = ResultStore(folder)
     for name, text in documents(store).items():
-        (folder / name).write_text(text, encoding="utf-8")
+        write_atomic(folder / name, text)
         print(folder / name)
     for path in figures_of(store, folder):
         print(path)

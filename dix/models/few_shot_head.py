@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+
+from dix.files import write_atomic
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,11 @@ class FewShotHead:
 
     def save(self, file: Path) -> None:
         """Write the arrays in single precision; equal heads give equal bytes."""
+        stream = io.BytesIO()
         arrays = {name: getattr(self, name).astype(np.float32) for name in ("weight", "bias", "mean", "std")}
         classes = np.array(self.classes, dtype=np.int16)
-        np.savez_compressed(file, classes=classes, facts=np.array(json.dumps(dict(self.facts))), **arrays)
+        np.savez_compressed(stream, classes=classes, facts=np.array(json.dumps(dict(self.facts))), **arrays)
+        write_atomic(file, stream.getvalue())
 
 
 def load_head(file: Path) -> FewShotHead:

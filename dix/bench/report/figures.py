@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from dix.bench.tables.curves import CurvePanel
 from dix.bench.tables.statistics import Floats
+from dix.files import write_atomic
 from dix.pictures import channels_last, overlay
 
 #: M. Okabe and K. Ito, "Color universal design" (2008), without the yellow that white paper swallows.
@@ -124,5 +125,4 @@ def figure_bytes(figure: Figure, kind: str, dpi: int = 200) -> bytes:
 
 def save(figure: Figure, path: Path, dpi: int = 200) -> None:
     """Write a figure in the format that the path's suffix names."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(figure_bytes(figure, path.suffix.removeprefix("."), dpi))
+    write_atomic(path, figure_bytes(figure, path.suffix.removeprefix("."), dpi))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from dix.bench.run.job import Job
+from dix.files import write_atomic
 from dix.maps import min_max
 from dix.metrics.api import ImageBatch
 
@@ -59,11 +59,7 @@ class Gallery:
         return self.folder / f"{index:05d}" / name
 
     def _put(self, index: int, name: str, content: bytes) -> None:
-        file = self._file(index, name)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f".{name}.{os.getpid()}")
-        temporary.write_bytes(content)
-        os.replace(temporary, file)
+        write_atomic(self._file(index, name), content)
 
 
 def _for_eyes(explanation: Tensor) -> Tensor:

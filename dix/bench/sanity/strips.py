@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 
 from dix.bench.run.job import Job
 from dix.bench.sanity.series import Series
+from dix.files import write_atomic
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,7 @@ class Strips:
         buffer = io.BytesIO()
         photo = (strip.photo.clip(0, 1) * 255).round().astype(np.uint8)
         np.savez_compressed(buffer, photo=photo, maps=strip.maps, about=np.array(json.dumps(about)))
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f".{file.name}.{os.getpid()}")
-        temporary.write_bytes(buffer.getvalue())
-        os.replace(temporary, file)
+        write_atomic(file, buffer.getvalue())
 
 
 def kept_strips(folder: Path) -> list[KeptStrip]:

@@ -7,8 +7,8 @@ interrupted training go on and end with the weights of an uninterrupted one.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from scipy.stats import binomtest
 from torch import Tensor, nn
 
@@ -27,6 +27,7 @@ from dix.classifier import Classifier
 from dix.datasets.api import Dataset
 from dix.datasets.loader import Batch, Loader
 from dix.datasets.preprocess import Preprocess
+from dix.files import write_atomic
 from dix.seeding import generator
 
 OPTIMISERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
@@ -100,10 +101,9 @@ def train(task: Task, progress: Progress | None = None) -> Trained:
     training.run(progress or (lambda done, total, accuracy: None))
     trained = training.result()
     state = _portable(task.classifier.network)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    _atomically(out, lambda path: save_file(state, path))
+    write_atomic(out, safetensors.torch.save(state))
     text = json.dumps(_provenance(task, identity, trained, out), indent=1, sort_keys=True) + "\n"
-    _atomically(out.with_suffix(".json"), lambda path: path.write_text(text, encoding="utf-8"))
+    write_atomic(out.with_suffix(".json"), text)
     training.checkpoint.unlink(missing_ok=True)
     return trained
 
@@ -269,8 +269,9 @@ class _Training:
             "optimiser": self.optimiser.state_dict(),
             "rate": self.rate.state_dict(),
         }
-        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        _atomically(self.checkpoint, lambda path: torch.save(state, path))
+        stream = io.BytesIO()
+        torch.save(state, stream)
+        write_atomic(self.checkpoint, stream.getvalue())
 
     def _resume(self) -> None:
         if not self.checkpoint.is_file():
@@ -318,9 +319,3 @@ def _portable(network: nn.Module) -> dict[str, Tensor]:
     if all(key.startswith(prefix) for key in state):
         return {key.removeprefix(prefix): tensor for key, tensor in state.items()}
     return state
-
-
-def _atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    write(temporary)
-    os.replace(temporary, path)

@@ -16,6 +16,7 @@ import pyarrow as pa
 from dix.bench.store.errors import StaleResults
 from dix.bench.store.ledger import FINISHED
 from dix.bench.store.rows import NAMES, ResultStore, row_keys
+from dix.files import atomic
 
 #: Rows in one part of a merged store.
 PART = 1_000_000
@@ -118,5 +119,5 @@ def _copy_pictures(source: Path, into: Path) -> None:
     for path in sorted(source.rglob("*")):
         target = into / path.relative_to(source)
         if path.is_file() and not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
+            with atomic(target) as half:
+                shutil.copyfile(path, half)

@@ -17,7 +17,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dix.bench.store.errors import StaleResults, differing
+from dix.files import HALF_WRITTEN, atomic, write_atomic
 
 SCHEMA = pa.schema(
     [
@@ -145,8 +146,8 @@ class ResultStore:
 
     def append_table(self, group: str, table: pa.Table) -> None:
         """Add rows of one group that are a table already, all or none of them."""
-        part = self._make("rows", group) / f"part-{uuid.uuid4().hex}.parquet"
-        with _atomic(part) as temporary:
+        part = self.folder / "rows" / group / f"part-{uuid.uuid4().hex}.parquet"
+        with _named(), atomic(part) as temporary:
             pq.write_table(table.cast(SCHEMA), temporary, compression="zstd", write_page_checksum=True)
         own = self._own.setdefault(group, [])
         own.append(part)
@@ -224,8 +225,9 @@ class ResultStore:
 
     def write_json(self, kind: str, name: str, record: Mapping[str, Any]) -> None:
         """Put one JSON file in place, replacing an older one."""
-        with _atomic(self._make(kind) / f"{name}.json") as path:
-            path.write_text(json.dumps(record, indent=1, sort_keys=True, default=str) + "\n", encoding="utf-8")
+        with _named():
+            text = json.dumps(record, indent=1, sort_keys=True, default=str) + "\n"
+            write_atomic(self.folder / kind / f"{name}.json", text)
 
     def names(self, kind: str) -> list[str]:
         """The names of all JSON files of a kind."""
@@ -267,7 +269,7 @@ class ResultStore:
 
     def sweep_up(self) -> None:
         """Remove half-written files that killed processes left behind long ago."""
-        halves = [*self.folder.glob("*/.*.tmp"), *self.folder.glob("rows/*/.*.tmp")]
+        halves = [path for level in ("*", "rows/*") for path in self.folder.glob(f"{level}/.*{HALF_WRITTEN}")]
         now = self.clock() if halves else 0.0
         for path in halves:
             with contextlib.suppress(OSError):
@@ -337,23 +339,14 @@ class ResultStore:
     def _set_aside(self, path: Path) -> None:
         """Move a damaged file out of the way; where that is not allowed, only remember it."""
         try:
-            folder = self._make("damaged")
+            folder = self.folder / "damaged"
+            folder.mkdir(parents=True, exist_ok=True)
             target = folder / path.name
             os.replace(path, folder / f"{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}" if target.exists() else target)
         except FileNotFoundError:
             return  # somebody else did
-        except (OSError, ValueError):
+        except OSError:
             self._unreadable.add(path.name)
-
-    def _make(self, *names: str) -> Path:
-        folder = self.folder.joinpath(*names)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ValueError(
-                f"run.results: cannot write to {folder} ({error.strerror}); name another folder"
-            ) from error
-        return folder
 
 
 def _encoded(table: pa.Table) -> pa.Table:
@@ -405,38 +398,10 @@ def _ranks(column: pa.DictionaryArray) -> np.ndarray:
     return places[column.indices.to_numpy()] if len(texts) else np.zeros(0, dtype=np.int64)
 
 
-class _atomic:
-    """Write to a temporary name beside `path`; put it in place, on disk, when the block ends well."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-
-    def __enter__(self) -> Path:
-        return self.temporary
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if kind is not None:
-            self._give_up(error)
-            return
-        try:
-            _to_disk(self.temporary)
-            os.replace(self.temporary, self.path)
-            _to_disk(self.path.parent)
-        except OSError as failed:
-            self._give_up(failed)
-
-    def _give_up(self, error: BaseException | None) -> None:
-        with contextlib.suppress(OSError):
-            self.temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise ValueError(f"run.results: cannot write {self.path} ({error.strerror or error})") from error
-
-
-def _to_disk(path: Path) -> None:
-    """Wait until a file's content, or a folder's list of names, is on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+@contextlib.contextmanager
+def _named() -> Iterator[None]:
+    """Say which setting leads to a folder that cannot be written."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        yield
+    except ValueError as error:
+        raise ValueError(f"run.results: {error}; name another folder or make room") from error
