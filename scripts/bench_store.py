@@ -23,7 +23,9 @@ import pyarrow as pa
 
 from dix.bench.store.rows import SCHEMA, Cell, ResultStore
 from dix.bench.store.status import survey
-from dix.bench.tables.build import Evidence, Plan, build, paper, samples
+from dix.bench.tables import paper, samples
+from dix.bench.tables.build import build
+from dix.bench.tables.table import Evidence, Plan
 
 MODELS = ("resnet101", "convnext_base", "densenet201")
 METRICS = ("neg", "pos", "ins", "deletion", "adp", "pic", "sic", "aic")

@@ -16,10 +16,10 @@ from support.table_frames import METRICS, Mean, rows_of
 from dix.bench.report import charts, html
 from dix.bench.tables import build as tables
 from dix.bench.tables import curves, paper
-from dix.bench.tables.build import Evidence, Labels, Plan
 from dix.bench.tables.curves import Axis
 from dix.bench.tables.samples import Block
 from dix.bench.tables.statistics import Bootstrap
+from dix.bench.tables.table import Evidence, Labels, Plan
 from dix.pictures import png_bytes
 
 HOSTILE = """<script>alert('x')</script>"><img src=x onerror=alert(1)> & {{ 7*7 }}"""

@@ -11,12 +11,16 @@ import pandas as pd
 import pytest
 from support.table_frames import METRICS, Mean, Minus, rows_of, thesis_rows
 
-from dix.bench.report import render_text
+from dix.bench.report.csv import render_claims_csv, render_csv
+from dix.bench.report.latex import render_latex
+from dix.bench.report.markdown import render_markdown
+from dix.bench.report.notes import decimals, signed
 from dix.bench.tables import build as tables
 from dix.bench.tables import paper
-from dix.bench.tables.build import Evidence, Labels, Layout, Plan
+from dix.bench.tables.layouts import thesis_layout
 from dix.bench.tables.samples import Block
 from dix.bench.tables.statistics import Bootstrap
+from dix.bench.tables.table import Evidence, Labels, Plan, TableLayout
 
 BLOCK = Block("thesis", "imagenet", "resnet101")
 QUICK = Bootstrap(resamples=200)
@@ -31,7 +35,7 @@ PROVENANCE = {
 
 
 def thesis_table(number, **evidence):
-    plan = Plan(METRICS, f"Table {number}", layout=tables.thesis_layout(number))
+    plan = Plan(METRICS, f"Table {number}", layout=thesis_layout(number))
     return tables.build(Evidence(thesis_rows([number]), **evidence), plan, QUICK)
 
 
@@ -69,7 +73,7 @@ def markdown_tables(text):
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
 def test_markdown_reprints_the_thesis_table(number):
-    text = render_text.render_markdown(thesis_table(number))
+    text = render_markdown(thesis_table(number))
     wide = [table for table in markdown_tables(text) if any(row[1] == "mean rank" for row in table)]
     labels = {label: name for name, label in paper.METHOD_LABELS.items()}
     models = {label: name for name, label in paper.MODEL_LABELS.items()}
@@ -90,7 +94,7 @@ def test_markdown_reprints_the_thesis_table(number):
 
 
 def test_markdown_emphasis_of_a_line():
-    text = render_text.render_markdown(thesis_table(1))
+    text = render_markdown(thesis_table(1))
     line = next(line for line in text.splitlines() if line.startswith("| RN | ADP ↓ |"))
     assert "| **15.68** | <u>16.02</u> |" in line
     assert line.count("**") == 2
@@ -98,7 +102,7 @@ def test_markdown_emphasis_of_a_line():
 
 
 def test_markdown_has_the_evidence_under_every_table():
-    text = render_text.render_markdown(scored_table(provenance=PROVENANCE))
+    text = render_markdown(scored_table(provenance=PROVENANCE))
     assert "- n = 17–20 images in every cell" not in text
     assert "n = 17–20 images (NEG)" in text
     assert "excluded from NEG: 3 images (too unsure)" in text
@@ -110,32 +114,32 @@ def test_markdown_has_the_evidence_under_every_table():
 
 
 def test_marks_of_values_outside_and_not_comparable():
-    outside = render_text.render_markdown(scored_table())
+    outside = render_markdown(scored_table())
     assert "45.66" in outside
     assert re.search(r"45\.66 \([+−][0-9.]+\)†", outside)
     assert "† the thesis's value is outside the interval" in outside
-    random = render_text.render_markdown(scored_table(provenance={"incomparable": {"resnet101": "random weights"}}))
+    random = render_markdown(scored_table(provenance={"incomparable": {"resnet101": "random weights"}}))
     assert "†" not in random
     assert re.search(r"45\.66 \([+−][0-9.]+\)‡", random)
     assert "‡ not comparable with the thesis's value: random weights" in random
 
 
 def test_skips_and_gaps_are_named():
-    layout = Layout((BLOCK,), ("gc", "ig", "t_attr"), ("neg", "pos"))
+    layout = TableLayout((BLOCK,), ("gc", "ig", "t_attr"), ("neg", "pos"))
     skips = [("resnet101", "*", "t_attr", "*", "no attention in a CNN"), ("*", "*", "ig", "pos", "just so")]
     plan = Plan(METRICS, layout=layout)
     table = tables.build(Evidence(pd.concat(scored_frames()), skips=skips), plan, QUICK)
-    text = render_text.render_markdown(table)
+    text = render_markdown(table)
     assert "- skipped: IG on RN (just so)" in text
     assert "- missing: GC on RN: POS" in text
     assert "| RN | POS ↓ | missing | – |" in text
-    wide = render_text.render_latex(table)
+    wide = render_latex(table)
     assert " & POS $\\downarrow$ & missing & -- \\\\" in wide
 
 
 def test_csv_holds_every_cell_in_full():
     table = scored_table()
-    records = list(csv.DictReader(io.StringIO(render_text.render_csv(table))))
+    records = list(csv.DictReader(io.StringIO(render_csv(table))))
     assert len(records) == 4
     record = next(record for record in records if record["method"] == "dix3")
     cell = table.cell(BLOCK, "dix3", "neg")
@@ -156,24 +160,24 @@ def test_remarks_are_counted_once_for_all_metrics():
     rows = pd.concat([frame.assign(note=["constant map", "", "constant map"]) for frame in frames])
     table = tables.build(Evidence(rows), Plan(METRICS), QUICK)
     assert table.cell(BLOCK, "gc", "neg").flagged == {"constant map": 2}
-    assert render_text.render_markdown(table).count("- flagged: GC on RN: constant map, 2 images") == 1
-    records = list(csv.DictReader(io.StringIO(render_text.render_csv(table))))
+    assert render_markdown(table).count("- flagged: GC on RN: constant map, 2 images") == 1
+    records = list(csv.DictReader(io.StringIO(render_csv(table))))
     assert [record["flagged"] for record in records] == ["constant map: 2"] * 2
 
 
 def test_claims_csv_and_markdown_say_the_same():
     table = scored_table()
-    records = list(csv.DictReader(io.StringIO(render_text.render_claims_csv(table))))
+    records = list(csv.DictReader(io.StringIO(render_claims_csv(table))))
     assert len(records) == len(table.claims) == 4
     lead = next(record for record in records if (record["better"], record["worse"]) == ("dix3", "gc"))
     assert (lead["verdict"], lead["n"]) == ("confirmed", "17")
-    text = render_text.render_markdown(table)
+    text = render_markdown(table)
     assert "4 claims: 3 confirmed, 1 undecided at this n." in text
     assert "| IN | RN | DIX3 better than GC on NEG | +0.72 |" in text
 
 
 def test_latex_reprints_the_thesis_line_and_is_rectangular():
-    text = render_text.render_latex(thesis_table(1))
+    text = render_latex(thesis_table(1))
     assert "RN & NEG $\\uparrow$ & \\underline{56.41} & 55.20 & " in text
     assert "\\textbf{57.13} \\\\" in text
     rows = [line for line in text.splitlines() if line.endswith("\\\\") and " & " in line]
@@ -186,7 +190,7 @@ def test_latex_reprints_the_thesis_line_and_is_rectangular():
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex on the PATH")
 def test_latex_compiles_with_hostile_names_and_signs(tmp_path):
     signs = thesis_table(1, provenance={**PROVENANCE, "incomparable": {"resnet101": "n ≥ 3 × 2 …"}})
-    body = "".join(render_text.render_latex(table) for table in (signs, hostile_table(), scored_table()))
+    body = "".join(render_latex(table) for table in (signs, hostile_table(), scored_table()))
     head = "\\documentclass{article}\\usepackage{booktabs,graphicx,textcomp}\\begin{document}\n"
     (tmp_path / "table.tex").write_text(f"{head}{body}\\end{{document}}\n", encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]
@@ -199,20 +203,20 @@ def test_row_order_does_not_change_a_byte():
     frame = pd.concat(scored_frames(), ignore_index=True)
     shuffled = frame.sample(frac=1, random_state=1)
     one, other = (tables.build(Evidence(rows), Plan(METRICS), QUICK) for rows in (frame, shuffled))
-    for render in (render_text.render_csv, render_text.render_markdown, render_text.render_latex):
+    for render in (render_csv, render_markdown, render_latex):
         assert render(one) == render(other)
 
 
 def test_hostile_names_are_escaped_in_text():
     table = hostile_table()
-    markdown = render_text.render_markdown(table)
+    markdown = render_markdown(table)
     assert "<script" not in markdown
     assert "&lt;script&gt;" in markdown
     assert {len(row) for row in markdown_tables(markdown)[0]} == {3}
-    latex = render_text.render_latex(table)
+    latex = render_latex(table)
     assert "\\textless{}script\\textgreater{}" in latex
     assert not re.search(r"(?<!\\)[_%#]", latex.split("\n", 1)[1].replace("{%\n", ""))
-    records = list(csv.DictReader(io.StringIO(render_text.render_csv(table))))
+    records = list(csv.DictReader(io.StringIO(render_csv(table))))
     assert [record["method"] for record in records] == [HOSTILE]
 
 
@@ -220,7 +224,7 @@ def test_absent_lines_are_left_out_of_a_table_of_whatever_is_stored():
     metrics = METRICS | {"srg": Minus("SRG", extra=True)}
     frames = [rows_of("gc", "neg", [1.0]), rows_of("gc", "pa", [1.0], dataset="voc"), rows_of("ig", "neg", [2.0])]
     table = tables.build(Evidence(pd.concat(frames)), Plan(metrics), QUICK)
-    text = render_text.render_markdown(table)
+    text = render_markdown(table)
     assert "missing" not in text
     assert [[row[1] for row in found[2:]] for found in markdown_tables(text)[::3][:2]] == [
         ["NEG ↑", "mean rank"],
@@ -233,5 +237,5 @@ def test_absent_lines_are_left_out_of_a_table_of_whatever_is_stored():
     [(1.005, "1.00", "+1.00"), (-0.004, "0.00", "0.00"), (-2.5, "−2.50", "−2.50"), (np.nan, "–", "–")],
 )
 def test_numbers(number, plain, with_sign):
-    assert render_text.decimals(number) == plain
-    assert render_text.signed(number) == with_sign
+    assert decimals(number) == plain
+    assert signed(number) == with_sign

@@ -8,9 +8,10 @@ from support.table_frames import METRICS, Mean, Minus, Ratio, rows_of, thesis_ro
 
 from dix.bench.tables import build as tables
 from dix.bench.tables import paper
-from dix.bench.tables.build import Claim, Evidence, Layout, Plan
+from dix.bench.tables.layouts import thesis_layout
 from dix.bench.tables.samples import Block, Key
 from dix.bench.tables.statistics import Bootstrap
+from dix.bench.tables.table import Claim, Evidence, Plan, TableLayout
 
 BLOCK = Block("thesis", "imagenet", "resnet101")
 QUICK = Bootstrap(resamples=300)
@@ -142,14 +143,14 @@ def test_derived_column_subtracts_image_by_image_over_shared_images():
         rows_of("gc", "neg", [5.0, np.nan, 9.0, 4.0], reason="excluded here"),
         rows_of("gc", "pos", [1.0, 2.0, 3.0], images=["002", "000", "001"]),
     ]
-    cell = build(frames, metrics=metrics, layout=Layout((BLOCK,), ("gc",), ("neg", "pos", "srg"))).cell(
+    cell = build(frames, metrics=metrics, layout=TableLayout((BLOCK,), ("gc",), ("neg", "pos", "srg"))).cell(
         BLOCK, "gc", "srg"
     )
     assert (cell.value, cell.n, cell.excluded) == ((5.0 - 2.0 + 9.0 - 1.0) / 2, 2, {"excluded here": 1})
 
 
 def test_claims_are_the_thesis_own_order():
-    layout = Layout((BLOCK,), ("gc", "ig", "dix2", "dix3"), ("neg",))
+    layout = TableLayout((BLOCK,), ("gc", "ig", "dix2", "dix3"), ("neg",))
     table = build(four(), layout=layout)
     pairs = {(claim.better, claim.worse): claim.printed for claim in table.claims}
     # The thesis prints GC 56.41, IG 45.66, DIX2 56.28, DIX3 57.13: GC beats DIX2.
@@ -162,21 +163,21 @@ def verdicts(frames, **plan):
 
 
 def test_verdicts_confirm_refute_or_leave_open():
-    claims = verdicts(four(), layout=Layout((BLOCK,), ("gc", "ig", "dix2", "dix3"), ("neg",)))
+    claims = verdicts(four(), layout=TableLayout((BLOCK,), ("gc", "ig", "dix2", "dix3"), ("neg",)))
     lead = claims["dix3", "gc"]
     expected = stats.bootstrap((DIX3 - GC,), np.mean, n_resamples=300, method="BCa", rng=np.random.default_rng(0))
     assert lead.lead == pytest.approx((DIX3 - GC).mean(), rel=1e-12)
     assert (lead.low, lead.high) == pytest.approx(tuple(expected.confidence_interval), rel=1e-9)
     assert (lead.verdict, lead.n) == ("confirmed", 30)
     assert claims["gc", "dix2"].verdict == "undecided at this n"
-    reversed_scores = verdicts(four(sign=-1.0), layout=Layout((BLOCK,), ("gc", "dix3"), ("neg",)))
+    reversed_scores = verdicts(four(sign=-1.0), layout=TableLayout((BLOCK,), ("gc", "dix3"), ("neg",)))
     assert reversed_scores["dix3", "gc"].verdict == "not confirmed"
     assert reversed_scores["dix3", "gc"].high < 0
 
 
 def test_verdict_where_lower_is_better():
     # The thesis prints POS 17.82 for GC and 17.11 for DIX3.
-    claim = verdicts(four("pos", -1.0), layout=Layout((BLOCK,), ("gc", "dix3"), ("pos",)))["dix3", "gc"]
+    claim = verdicts(four("pos", -1.0), layout=TableLayout((BLOCK,), ("gc", "dix3"), ("pos",)))["dix3", "gc"]
     assert (claim.printed, claim.verdict) == (pytest.approx(0.71), "confirmed")
     assert claim.lead == pytest.approx((DIX3 - GC).mean(), rel=1e-10)
     assert 0 < claim.low < claim.lead < claim.high
@@ -209,7 +210,7 @@ def test_models_that_the_thesis_does_not_have_get_the_general_claim():
 
 def test_random_weights_are_not_held_against_the_thesis():
     provenance = {"incomparable": {"resnet101": "random weights"}}
-    table = build(four(), provenance=provenance, layout=Layout((BLOCK,), ("gc", "dix3"), ("neg",)))
+    table = build(four(), provenance=provenance, layout=TableLayout((BLOCK,), ("gc", "dix3"), ("neg",)))
     cell = table.cell(BLOCK, "gc", "neg")
     assert (cell.reason, cell.outside, cell.printed) == ("random weights", False, 56.41)
     assert {claim.verdict for claim in table.claims} == {"not comparable"}
@@ -217,7 +218,7 @@ def test_random_weights_are_not_held_against_the_thesis():
 
 def test_missing_and_skipped_cells_are_listed():
     metrics = METRICS | {"srg": Minus("SRG", extra=True)}
-    layout = Layout((BLOCK,), ("gc", "t_attr"), ("neg", "pos", "srg"))
+    layout = TableLayout((BLOCK,), ("gc", "t_attr"), ("neg", "pos", "srg"))
     skips = [("resnet101", "*", "t_attr", "*", "no attention in a CNN")]
     table = build([rows_of("gc", "neg", GC)], metrics=metrics, layout=layout, skips=skips)
     assert {cell.key for cell in table.with_status("missing")} == {Key(BLOCK, "gc", "pos"), Key(BLOCK, "gc", "srg")}
@@ -242,12 +243,12 @@ def test_users_mistakes_are_named():
     with pytest.raises(ValueError, match=r"\['value'\]"):
         build([rows_of("gc", "neg", GC).drop(columns="value")])
     with pytest.raises(ValueError, match="got 6"):
-        tables.thesis_layout(6)
+        thesis_layout(6)
 
 
 def test_the_thesis_as_measured_has_no_differences():
     for number in (1, 2, 3, 4, 5):
-        layout = tables.thesis_layout(number)
+        layout = thesis_layout(number)
         table = build([thesis_rows([number])], layout=layout)
         assert len(table.cells) == len(layout.blocks) * len(layout.methods) * len(layout.metrics)
         assert len(table.cells) == len(paper.printed_table(number))
@@ -258,7 +259,7 @@ def test_the_thesis_as_measured_has_no_differences():
 
 
 def test_the_thesis_bold_and_underlined_values():
-    table = build([thesis_rows([1])], layout=tables.thesis_layout(1))
+    table = build([thesis_rows([1])], layout=thesis_layout(1))
     line = {cell.key.method: cell for cell in table.line(BLOCK, "adp")}
     assert [m for m in line if line[m].best] == ["dix2"]
     assert [m for m in line if line[m].second] == ["dix3"]
@@ -278,7 +279,7 @@ def test_printed_values_are_complete_and_agree_where_repeated():
 
 
 def test_claim_without_measurements_says_so():
-    layout = Layout((BLOCK,), ("gc", "dix3"), ("neg",))
+    layout = TableLayout((BLOCK,), ("gc", "dix3"), ("neg",))
     table = build([rows_of("gc", "neg", GC)], layout=layout)
     assert [(claim.verdict, claim.n) for claim in table.claims] == [("not measured", 0)]
     assert isinstance(table.claims[0], Claim)

@@ -99,7 +99,7 @@ def test_the_thesis_fed_as_measured_reprints_the_thesis(number: int, tmp_path: P
     _assert_prints(text, layout, printed)
 
 
-def _assert_prints(text: str, layout: paper.Layout, printed: Mapping[tuple[str, str, str, str], float]) -> None:
+def _assert_prints(text: str, layout: paper.PrintedLayout, printed: Mapping[tuple[str, str, str, str], float]) -> None:
     """Every line of the Markdown tables has the thesis's numbers in its order, the best one bold."""
     lines = [line for line in text.splitlines() if re.match(r"\| (RN|CN|DN|ViT-B|ViT-S) \| \S+.*[↑↓] \|", line)]
     values = [line for line in lines if "(0.00)" not in line and "thesis" not in line]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dix.bench.report.render_text import facts
+from dix.bench.report.notes import facts
 from dix.bench.store.rows import ResultStore
 from dix.bench.store.status import survey
 from dix.bench.tables import samples
-from dix.bench.tables.build import Evidence
+from dix.bench.tables.table import Evidence
 
 
 def evidence_of(store: ResultStore) -> Evidence:

@@ -12,8 +12,8 @@ from PIL import Image
 
 from dix.bench.report.html import GalleryItem
 from dix.bench.tables import samples
-from dix.bench.tables.build import Evidence, Table
 from dix.bench.tables.samples import Block
+from dix.bench.tables.table import Evidence, Table
 from dix.pictures import overlay, without_peaks
 
 #: Most bytes of pictures in a page.

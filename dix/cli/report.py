@@ -12,14 +12,19 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from dix.bench.report.compare import compare, compare_csv, compare_markdown
+from dix.bench.report.compare import compare_runs, comparison_csv, comparison_markdown
+from dix.bench.report.csv import render_claims_csv, render_csv
 from dix.bench.report.html import render_html
-from dix.bench.report.render_text import head, render_claims_csv, render_csv, render_latex, render_markdown
+from dix.bench.report.latex import render_latex
+from dix.bench.report.markdown import render_markdown
+from dix.bench.report.notes import head
 from dix.bench.store.rows import ResultStore
 from dix.bench.tables import paper, samples
-from dix.bench.tables.build import Cell, Evidence, Labels, Layout, MeanRank, Plan, Table, build, thesis_layout
+from dix.bench.tables.build import build
 from dix.bench.tables.curves import curve_panels
+from dix.bench.tables.layouts import thesis_layout
 from dix.bench.tables.samples import Key
+from dix.bench.tables.table import Evidence, Labels, MeanRank, Plan, Table, TableCell, TableLayout
 from dix.cli.config import CONF, composed, many, options
 from dix.cli.evidence import evidence_of, incomplete
 from dix.cli.pictures import gallery_of
@@ -87,10 +92,10 @@ def _compare(first: Path, second: Path) -> int:
     stores = (ResultStore(first), ResultStore(second))
     evidence = (evidence_of(stores[0]), evidence_of(stores[1]))
     tables = (_stored_table(stores[0], evidence[0]), _stored_table(stores[1], evidence[1]))
-    comparison = compare(tables, evidence)
-    text = compare_markdown(comparison, tables, (first.name, second.name))
+    comparison = compare_runs(tables, evidence)
+    text = comparison_markdown(comparison, tables, (first.name, second.name))
     print(text)
-    for suffix, content in (("md", text), ("csv", compare_csv(comparison))):
+    for suffix, content in (("md", text), ("csv", comparison_csv(comparison))):
         path = first / f"compare-{second.name}.{suffix}"
         write_atomic(path, content)
         print(path)
@@ -143,7 +148,7 @@ def plans_of(store: ResultStore, title: str, number: int = 0) -> dict[str, Plan]
     return plans
 
 
-def _thesis_layout(number: int, protocol: str, stored: Iterable[str]) -> Layout:
+def _thesis_layout(number: int, protocol: str, stored: Iterable[str]) -> TableLayout:
     """The thesis's blocks, methods and metrics, and further stored metrics as more lines."""
     layout = thesis_layout(number, protocol)
     metrics = [THESIS_METRICS.get(name, name) for name in layout.metrics]
@@ -164,7 +169,7 @@ def joined(tables: Sequence[Table]) -> Table:
         tuple(dict.fromkeys(name for table in tables for name in getattr(table.layout, part)))
         for part in ("methods", "metrics")
     )
-    layout = Layout(tuple(block for table in tables for block in table.layout.blocks), methods, metrics)
+    layout = TableLayout(tuple(block for table in tables for block in table.layout.blocks), methods, metrics)
     cells = {key: cell for table in tables for key, cell in table.cells.items()}
     absent = (Key(block, method, metric) for block in layout.blocks for method in methods for metric in metrics)
     return replace(
@@ -172,7 +177,7 @@ def joined(tables: Sequence[Table]) -> Table:
         layout=layout,
         labels=replace(tables[0].labels, metrics={k: v for t in tables for k, v in t.labels.metrics.items()}),
         directions={name: way for table in tables for name, way in table.directions.items()},
-        cells={key: cells.get(key, Cell(key, "absent")) for key in absent},
+        cells={key: cells.get(key, TableCell(key, "absent")) for key in absent},
         mean_ranks={
             (block, method): next(
                 (t.mean_ranks[block, method] for t in tables if (block, method) in t.mean_ranks),

@@ -7,9 +7,9 @@ from html import escape
 
 import numpy as np
 
-from dix.bench.tables.build import Cell
 from dix.bench.tables.curves import CurveLine, CurvePanel
 from dix.bench.tables.statistics import Floats
+from dix.bench.tables.table import TableCell
 
 WIDTH, HEIGHT = 360.0, 230.0
 LEFT, RIGHT, TOP, BOTTOM = 38.0, 8.0, 10.0, 34.0
@@ -23,7 +23,7 @@ def curve_style(index: int, ours: bool) -> str:
     return f"k{index % COLOURS} d{index // COLOURS % DASHES}{' ours' if ours else ''}"
 
 
-def forest(cell: Cell, scale: tuple[float, float]) -> str:
+def forest(cell: TableCell, scale: tuple[float, float]) -> str:
     """A cell's interval (line), score (dot) and the thesis's value (tick) on its column's scale."""
     low, high = scale
     span = (high - low) or 1.0

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from dix.bench.report.render_text import DIGITS, decimals, markdown_escape, markdown_table, p_value_md, signed
+from dix.bench.report.markdown import markdown_escape, markdown_table, p_value_md
+from dix.bench.report.notes import DIGITS, decimals, signed
 from dix.bench.store.errors import differing
 from dix.bench.tables import samples, statistics
-from dix.bench.tables.build import Cell, Evidence, Table
 from dix.bench.tables.samples import Key, Sample
+from dix.bench.tables.table import Evidence, Table, TableCell
 
 FIELDS = (
     "protocol", "dataset", "model", "method", "metric", "n_first", "n_second", "first", "second", "difference",
@@ -31,8 +32,8 @@ class Pair:
     differs: what their identities disagree on, a line each.
     """
 
-    first: Cell
-    second: Cell
+    first: TableCell
+    second: TableCell
     shared: int
     largest: float
     p: float
@@ -50,7 +51,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RunComparison:
     """pairs: the cells that both sets have. only_first, only_second: measured in one of them alone."""
 
     pairs: tuple[Pair, ...]
@@ -58,7 +59,7 @@ class Comparison:
     only_second: tuple[Key, ...]
 
 
-def compare(tables: tuple[Table, Table], evidence: tuple[Evidence, Evidence]) -> Comparison:
+def compare_runs(tables: tuple[Table, Table], evidence: tuple[Evidence, Evidence]) -> RunComparison:
     """Pair the measured cells of two tables. evidence: what each was built from."""
     cells = [{cell.key: cell for cell in table.with_status("measured")} for table in tables]
     rows = [samples.read(found.rows) for found in evidence]
@@ -70,7 +71,7 @@ def compare(tables: tuple[Table, Table], evidence: tuple[Evidence, Evidence]) ->
         differs = differing(identities[0].get(key, {}), identities[1].get(key, {}))
         pairs.append(Pair(cells[0][key], cells[1][key], shared, largest, p, tuple(differs)))
     first, second = (tuple(key for key in own if key not in other) for own, other in (cells, cells[::-1]))
-    return Comparison(tuple(pairs), first, second)
+    return RunComparison(tuple(pairs), first, second)
 
 
 def _identities(evidence: Evidence) -> dict[Key, Mapping[str, Any]]:
@@ -94,7 +95,7 @@ def _paired(first: Sample | None, second: Sample | None) -> tuple[int, float, fl
     return len(images), float(np.abs(b - a).max()), statistics.wilcoxon(b, a).p
 
 
-def compare_csv(comparison: Comparison) -> str:
+def comparison_csv(comparison: RunComparison) -> str:
     """Every pair as one line."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -115,7 +116,7 @@ def _plain(item: object) -> str:
     return str(item)
 
 
-def compare_markdown(comparison: Comparison, tables: tuple[Table, Table], names: tuple[str, str]) -> str:
+def comparison_markdown(comparison: RunComparison, tables: tuple[Table, Table], names: tuple[str, str]) -> str:
     """The comparison for people: what differs in general, then every cell."""
     first, second = map(markdown_escape, names)
     header = ["Data set", "Model", "Metric", "Method", "n", first, second, "difference", "largest of an image", "p"]
@@ -123,7 +124,7 @@ def compare_markdown(comparison: Comparison, tables: tuple[Table, Table], names:
     return "\n\n".join([f"# {first} and {second}", *_summary(comparison, first, second), body]) + "\n"
 
 
-def _summary(comparison: Comparison, first: str, second: str) -> Iterator[str]:
+def _summary(comparison: RunComparison, first: str, second: str) -> Iterator[str]:
     pairs = comparison.pairs
     same = sum(pair.difference == 0 and not pair.largest > 0 for pair in pairs)
     outside = sum(pair.outside for pair in pairs)

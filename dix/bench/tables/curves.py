@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from dix.bench.tables import samples, statistics
-from dix.bench.tables.build import Evidence, Plan, stored_layout
+from dix.bench.tables.layouts import stored_layout
 from dix.bench.tables.samples import Block, Key, Sample, Summarised
 from dix.bench.tables.statistics import Floats
+from dix.bench.tables.table import Evidence, Plan
 
 #: Where curves over information are compared.
 INFORMATION = np.linspace(0, 1, 101)

@@ -60,7 +60,7 @@ class Printed(NamedTuple):
     value: float
 
 
-class Layout(NamedTuple):
+class PrintedLayout(NamedTuple):
     """What a printed table covers, in its order of blocks (data set, model), columns and rows."""
 
     blocks: tuple[tuple[str, str], ...]
@@ -87,10 +87,10 @@ def printed_table(number: int) -> tuple[Printed, ...]:
     return values
 
 
-def layout(number: int) -> Layout:
+def layout(number: int) -> PrintedLayout:
     """The blocks, columns and rows of one table."""
     values = printed_table(number)
-    return Layout(
+    return PrintedLayout(
         tuple(dict.fromkeys((value.dataset, value.model) for value in values)),
         tuple(dict.fromkeys(value.method for value in values)),
         tuple(dict.fromkeys(value.metric for value in values)),

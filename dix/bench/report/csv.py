@@ -1,0 +1,76 @@
+"""A table as CSV, one line for each cell or claim, for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from dix.bench.report.notes import DIGITS
+from dix.bench.tables.table import Claim, Table, TableCell
+
+_NUMBERS = ("value", "low", "high", "printed", "difference")
+_CELL_FIELDS = ("protocol", "dataset", "model", "method", "metric", "label", "status", "n", "excluded", *_NUMBERS)
+_VERDICT_FIELDS = (
+    "outside",
+    "best",
+    "second",
+    "rank",
+    "p_holm",
+    "rival",
+    "note",
+    "reason",
+    "excluded_reasons",
+    "flagged",
+)
+_CLAIM_FIELDS = ("protocol", "dataset", "model", "metric", "better", "worse", "printed_lead", "lead", "low", "high")
+
+
+def render_csv(table: Table) -> str:
+    """Every cell as one line, with all that is known of it."""
+    return _csv((*_CELL_FIELDS, *_VERDICT_FIELDS), (_cell_record(table, cell) for cell in table.cells.values()))
+
+
+def render_claims_csv(table: Table) -> str:
+    """Every claim as one line, with its evidence and its verdict."""
+    return _csv((*_CLAIM_FIELDS, "n", "p_holm", "verdict"), (_claim_record(claim) for claim in table.claims))
+
+
+def _csv(header: Sequence[str], records: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([_plain(item) for item in record] for record in records)
+    return text.getvalue()
+
+
+def _plain(item: object) -> str:
+    if isinstance(item, bool):
+        return "1" if item else "0"
+    if isinstance(item, float):
+        return "" if np.isnan(item) else f"{item:.{DIGITS}g}"
+    return str(item)
+
+
+def _cell_record(table: Table, cell: TableCell) -> tuple[object, ...]:
+    reasons, remarks = (
+        "; ".join(f"{text}: {count}" for text, count in counts.items()) for counts in (cell.excluded, cell.flagged)
+    )
+    return (
+        *cell.key.block,
+        cell.key.method,
+        cell.key.metric,
+        f"{table.labels.method(cell.key.method)} {table.labels.metric(cell.key.metric)}",
+        cell.status,
+        cell.n,
+        sum(cell.excluded.values()),
+        *(cell.value, cell.low, cell.high, cell.printed, cell.difference, cell.outside, cell.best, cell.second),
+        *(cell.rank, cell.p, cell.rival, cell.note, cell.reason, reasons, remarks),
+    )
+
+
+def _claim_record(claim: Claim) -> tuple[object, ...]:
+    numbers = (claim.printed, claim.lead, claim.low, claim.high, claim.n, claim.p)
+    return (*claim.block, claim.metric, claim.better, claim.worse, *numbers, claim.verdict)
