@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
+
+from dix.datasets.identity import digest
 
 VOID = -1  #: the value of a mask's pixels that belong to neither object nor background
 
@@ -28,12 +30,14 @@ class Record:
     image: RGB, upright (EXIF orientation applied).
     label: class index in the data set's label space, or None.
     mask: [height, width] int8 of the image's size: 1 object, 0 background, VOID neither; or None.
+    content: digest of everything that was read for the image, as the data set's `content` gives it; or "".
     """
 
     id: str
     image: Image.Image
     label: int | None = None
     mask: np.ndarray | None = None
+    content: str = ""
 
 
 @runtime_checkable
@@ -43,7 +47,9 @@ class Dataset(Protocol):
     name: as in configuration files and result rows.
     label_space: which classes the labels mean ("imagenet", "mnist"), or None where there are no labels. Labels are
         compared with a model's outputs only where the spaces are equal.
-    ids: every image's id, in the data set's own order.
+    ids: every image's id, in the data set's own order; UTF-8 text without control characters.
+    labels: every image's class index or None, in the order of the ids.
+    class_names: readable names of classes by index, for pictures and messages; those that are known.
     """
 
     @property
@@ -52,11 +58,42 @@ class Dataset(Protocol):
     def label_space(self) -> str | None: ...
     @property
     def ids(self) -> Sequence[str]: ...
+    @property
+    def labels(self) -> Sequence[int | None]: ...
+    @property
+    def class_names(self) -> Mapping[int, str]: ...
 
     def read(self, index: int) -> Record:
         """Decode the image `ids[index]`. Raises CorruptSample (the file and the fault named)."""
         ...
 
     def fingerprint(self) -> str:
-        """A hash of what defines the data: ids, labels and the sources' sizes; equal on every machine."""
+        """A hash of ids, labels and the reader's settings; equal on every machine, and found without reading images."""
         ...
+
+
+@runtime_checkable
+class HasContent(Protocol):
+    """A data set that knows an image's digest without decoding it."""
+
+    def content(self, index: int) -> str:
+        """Digest of all that is read for `ids[index]`: image, mask or annotation, label. Raises CorruptSample."""
+        ...
+
+
+def content_of(dataset: Dataset, index: int, record: Record | None = None) -> str:
+    """The digest of one image: equal as long as nothing that is read for it has changed.
+
+    record: the image where it has been read already, so that it is not read again.
+    A data set without `content` has the digest of its decoded pixels, mask and label. Raises CorruptSample.
+    """
+    if record is not None and record.content:
+        return record.content
+    if isinstance(dataset, HasContent):
+        return dataset.content(index)
+    return _decoded(record or dataset.read(index))
+
+
+def _decoded(record: Record) -> str:
+    mask = None if record.mask is None else record.mask.tobytes()
+    return digest("decoded", str(record.image.size), record.image.tobytes(), mask, record.label)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from dix.datasets.api import CorruptSample, Record
+from dix.datasets.identity import digest
 from dix.datasets.images import decode_rgb, read_bytes
 from dix.datasets.index import fingerprint, unique
 from dix.datasets.layout import Layout
@@ -97,13 +98,31 @@ class Coco:
         """None for every image: an image has many categories."""
         return (None,) * len(self.ids)
 
+    @property
+    def class_names(self) -> Mapping[int, str]:
+        """None: the set has no labels to name."""
+        return {}
+
     def read(self, index: int) -> Record:
         """Decode one image and the union of its masks. Raises CorruptSample."""
         entry = self._images[index]
-        name = f"{self.part}/{entry['file_name']}"
-        image = decode_rgb(read_bytes(self.folder / name, name), name)
+        name, data = self._bytes(entry)
+        image = decode_rgb(data, name)
         mask = self._union(entry, self._instances(entry["id"]), name)
-        return Record(entry["file_name"], image, None, fitting(mask, image, name))
+        return Record(entry["file_name"], image, None, fitting(mask, image, name), self._digest(entry, data))
+
+    def content(self, index: int) -> str:
+        """Digest of the image's file and of the annotations that its mask is made of. Raises CorruptSample."""
+        entry = self._images[index]
+        return self._digest(entry, self._bytes(entry)[1])
+
+    def _bytes(self, entry: Mapping[str, Any]) -> tuple[str, bytes]:
+        name = f"{self.part}/{entry['file_name']}"
+        return name, read_bytes(self.folder / name, name)
+
+    def _digest(self, entry: Mapping[str, Any], data: bytes) -> str:
+        notes = json.dumps([entry, *self._instances(entry["id"])], sort_keys=True)
+        return digest(data, notes)
 
     def category_masks(self, index: int) -> dict[str, np.ndarray]:
         """One mask [height, width] int8 for each category that the image has, by the category's name."""
@@ -126,13 +145,9 @@ class Coco:
             raise CorruptSample(f"{name}: its annotation cannot be decoded: {error}") from error
 
     def fingerprint(self) -> str:
-        """Hash of all images (annotated or not), their file sizes, every instance, and the category."""
-        images = [self._coco.imgs[number] for number in sorted(self._coco.imgs)]
-        paths = [self.folder / self.part / entry["file_name"] for entry in images]
-        sizes = [path.stat().st_size if path.is_file() else -1 for path in paths]
-        notes = sorted((note["image_id"], note["id"], note["category_id"]) for note in self._coco.anns.values())
-        ids = [entry["file_name"] for entry in images]
-        return fingerprint(self.name, ids, [None] * len(ids), sizes, json.dumps(notes), str(self.category))
+        """Hash of all images' names (annotated or not) and the category."""
+        ids = [self._coco.imgs[number]["file_name"] for number in sorted(self._coco.imgs)]
+        return fingerprint(self.name, ids, [None] * len(ids), str(self.category))
 
 
 def decode_rle(text: bytes, height: int, width: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from dix.datasets.api import VOID, CorruptSample, MissingData, Record
+from dix.datasets.identity import digest
 from dix.datasets.images import decode_palette, decode_rgb, read_bytes
 from dix.datasets.index import fingerprint
 from dix.datasets.labels import read_label_file
@@ -55,10 +56,9 @@ class Folder:
         return Path(self.root)
 
     @cached_property
-    def _files(self) -> Sequence[tuple[str, int]]:
-        """Path relative to the root, and size, of each image that is no mask."""
-        rows = [(path, size) for path, size, _ in walk_images(self.folder)]
-        images = [row for row in rows if not row[0].endswith(self.mask_suffix)]
+    def _files(self) -> Sequence[str]:
+        """Path relative to the root of each image that is no mask."""
+        images = [path for path in walk_images(self.folder) if not path.endswith(self.mask_suffix)]
         if not images:
             raise MissingData(f"dataset.root: the folder {self.folder} holds no images")
         return images
@@ -66,7 +66,7 @@ class Folder:
     @cached_property
     def ids(self) -> Sequence[str]:
         """Paths relative to the root, with forward slashes."""
-        return tuple(path for path, _ in self._files)
+        return tuple(self._files)
 
     @cached_property
     def labels(self) -> Sequence[int | None]:
@@ -74,18 +74,33 @@ class Folder:
         known = read_label_file(Path(self.labels_file)) if self.labels_file else {}
         return tuple(known.get(PurePosixPath(name).name) for name in self.ids)
 
+    @property
+    def class_names(self) -> Mapping[int, str]:
+        """None: a label file gives indices."""
+        return {}
+
     def read(self, index: int) -> Record:
         """Decode one image and its mask. Raises CorruptSample."""
-        name = self.ids[index]
-        image = decode_rgb(read_bytes(self.folder / name, name), name)
-        truth = self._mask_name(name)
-        if truth is None:
-            return Record(name, image, self.labels[index])
-        values = decode_palette(read_bytes(self.folder / truth, truth), truth)
+        name, truth, parts = self._source(index)
+        image, drawn, label = decode_rgb(parts[0], name), parts[1], parts[2]
+        if truth is None or drawn is None:
+            return Record(name, image, label, None, digest(*parts))
+        values = decode_palette(drawn, truth)
         mask = (values > 0).astype(np.int8)
         if self.void is not None:
             mask[values == self.void] = VOID
-        return Record(name, image, self.labels[index], fitting(mask, image, truth))
+        return Record(name, image, label, fitting(mask, image, truth), digest(*parts))
+
+    def content(self, index: int) -> str:
+        """Digest of the image's file, its mask's and the label. Raises CorruptSample."""
+        return digest(*self._source(index)[2])
+
+    def _source(self, index: int) -> tuple[str, str | None, tuple[bytes, bytes | None, int | None]]:
+        """Names of image and mask, and what is read for the image: both files and the label."""
+        name = self.ids[index]
+        truth = self._mask_name(name)
+        drawn = None if truth is None else read_bytes(self.folder / truth, truth)
+        return name, truth, (read_bytes(self.folder / name, name), drawn, self.labels[index])
 
     def _mask_name(self, name: str) -> str | None:
         """Path of an image's mask relative to the root, or None."""
@@ -99,10 +114,6 @@ class Folder:
         return None
 
     def fingerprint(self) -> str:
-        """Hash of ids, labels, the sizes of images and masks, and the void value."""
-        sizes = [size + self._mask_size(name) for name, size in self._files]
-        return fingerprint(self.name, self.ids, self.labels, sizes, str(self.void))
-
-    def _mask_size(self, name: str) -> int:
-        truth = self.folder / (str(PurePosixPath(name).with_suffix("")) + self.mask_suffix)
-        return truth.stat().st_size if self.masks != "none" and truth.is_file() else 0
+        """Hash of ids, labels, whether masks are read, and the void value."""
+        masked = "without masks" if self.masks == "none" else "with masks"
+        return fingerprint(self.name, self.ids, self.labels, masked, str(self.void))

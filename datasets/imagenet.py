@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dix.datasets.api import CorruptSample, Record
+from dix.datasets.identity import digest
 from dix.datasets.images import decode_rgb, read_bytes
 from dix.datasets.index import fingerprint, unique
 from dix.datasets.labels import image_number, read_devkit, read_label_file, synset_indices
@@ -94,7 +95,7 @@ class ImageNet:
         if self._archive is not None:
             rows = list_tar(self._archive)
         else:
-            rows = list_images(self._images, self._synsets or ["."])
+            rows = [(path, 0, 0) for path in list_images(self._images, self._synsets or ["."])]
         if not rows:
             raise LAYOUT.missing(f"no images in {self._archive or self._images}")
         return rows
@@ -126,10 +127,21 @@ class ImageNet:
         """Ids that the labels name and that have no image."""
         return tuple(entry.id for entry in self._entries if entry.path is None)
 
+    @property
+    def class_names(self) -> Mapping[int, str]:
+        """None: synsets are named by their numbers."""
+        return {}
+
     def read(self, index: int) -> Record:
         """Decode one image. Raises CorruptSample."""
         entry = self._entries[index]
-        return Record(entry.id, decode_rgb(self._bytes(entry), entry.id), entry.label)
+        data = self._bytes(entry)
+        return Record(entry.id, decode_rgb(data, entry.id), entry.label, None, digest(data, entry.label))
+
+    def content(self, index: int) -> str:
+        """Digest of one image's file and label, the same for every form. Raises CorruptSample."""
+        entry = self._entries[index]
+        return digest(self._bytes(entry), entry.label)
 
     def _bytes(self, entry: _Entry) -> bytes:
         if entry.path is None:
@@ -139,8 +151,8 @@ class ImageNet:
         return read_bytes(self._images / entry.path, entry.path)
 
     def fingerprint(self) -> str:
-        """Hash of ids, labels and file sizes: the same for every form of the same images."""
-        return fingerprint(self.name, self.ids, self.labels, [entry.size for entry in self._entries])
+        """Hash of ids and labels: the same for every form of the same images."""
+        return fingerprint(self.name, self.ids, self.labels)
 
 
 def _by_synset(rows: Rows) -> list[_Entry]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from dix.datasets.api import CorruptSample, Record
+from dix.datasets.identity import digest
 from dix.datasets.index import fingerprint
 from dix.datasets.layout import Layout
 from dix.datasets.masks import fitting
@@ -70,18 +71,32 @@ class ImageNetSeg:
         """None for every image: the file's classes are not ImageNet-1k indices."""
         return (None,) * len(self.ids)
 
+    @property
+    def class_names(self) -> Mapping[int, str]:
+        """None: the set has no labels to name."""
+        return {}
+
     def read(self, index: int) -> Record:
         """Decode one image and its mask. Raises CorruptSample."""
         name = self.ids[index]
-        where = f"{FILE}, image {name}"
-        try:
-            pixels, truth = self._arrays(index)
-        except (ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
-            raise CorruptSample(f"{where}: {error}") from error
+        where = _where(name)
+        pixels, truth = self._arrays(index)
         image = Image.fromarray(_rgb(pixels, where))
-        return Record(name, image, None, fitting((truth.T > 0).astype(np.int8), image, where))
+        mask = fitting((truth.T > 0).astype(np.int8), image, where)
+        return Record(name, image, None, mask, _digest(pixels, truth))
+
+    def content(self, index: int) -> str:
+        """Digest of the two arrays of one image. Raises CorruptSample."""
+        return _digest(*self._arrays(index))
 
     def _arrays(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels and mask as the file has them. Raises CorruptSample."""
+        try:
+            return self._referenced(index)
+        except (ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
+            raise CorruptSample(f"{_where(self.ids[index])}: {error}") from error
+
+    def _referenced(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         with self._value() as value:
             file = value.file
             pixels = file[value["img"][index, 0]][()]
@@ -89,9 +104,17 @@ class ImageNetSeg:
             return pixels, file[cell[0, 0]][()]
 
     def fingerprint(self) -> str:
-        """Hash of the ids and the file's size."""
-        sizes = [self.path.stat().st_size] * len(self.ids)
-        return fingerprint(self.name, self.ids, self.labels, sizes)
+        """Hash of the ids."""
+        return fingerprint(self.name, self.ids, self.labels)
+
+
+def _where(name: str) -> str:
+    return f"{FILE}, image {name}"
+
+
+def _digest(*arrays: np.ndarray) -> str:
+    described = [(f"{array.dtype} {array.shape}", array.tobytes()) for array in arrays]
+    return digest(*(part for pair in described for part in pair))
 
 
 def _rgb(pixels: np.ndarray, where: str) -> np.ndarray:

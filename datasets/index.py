@@ -24,11 +24,10 @@ def hash_lines(lines: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def fingerprint(name: str, ids: Sequence[str], labels: Sequence[int | None], sizes: Sequence[int], *extra: str) -> str:
-    """Hash of what defines a data set, equal on every machine.
+def fingerprint(name: str, ids: Sequence[str], labels: Sequence[int | None], *settings: str) -> str:
+    """Hash of what a data set is asked for, equal on every machine; what its files hold is `content`'s matter.
 
-    ids, labels, sizes: one entry per image; sizes are those of the source files in bytes. extra: parameters that change
-    what is read (a mask rule, a category).
+    ids, labels: one entry per image. settings: parameters that change what is read (a mask rule, a category).
     """
-    rows = (f"{i}\t{label}\t{size}" for i, label, size in zip(ids, labels, sizes, strict=True))
-    return hash_lines([name, *extra, *rows])
+    rows = (f"{i}\t{label}" for i, label in zip(ids, labels, strict=True))
+    return hash_lines([name, *settings, *rows])

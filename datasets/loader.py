@@ -7,14 +7,16 @@ child process is started inside a launcher's worker.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import torch
 
-from dix.datasets.api import VOID, CorruptSample, Dataset
+from dix.datasets.api import VOID, CorruptSample, Dataset, content_of
+from dix.datasets.index import unique
 from dix.datasets.preprocess import Preprocess
 
 
@@ -27,6 +29,7 @@ class Batch:
     labels: [B] int64 in the data set's label space; -1 for none.
     masks: [B, size, size] int8 (all VOID where a sample has none), or None where no sample of the batch has one.
     has_mask: [B] bool.
+    contents: B digests of what was read for each image, to tell whether stored scores are still its own.
     skipped: (id, reason) of each sample left out.
     """
 
@@ -35,6 +38,7 @@ class Batch:
     labels: torch.Tensor
     masks: torch.Tensor | None
     has_mask: torch.Tensor
+    contents: list[str]
     skipped: tuple[tuple[str, str], ...] = ()
 
 
@@ -44,6 +48,7 @@ class _Sample:
     image: torch.Tensor
     label: int
     mask: torch.Tensor | None
+    content: str
 
 
 @dataclass(frozen=True)
@@ -61,9 +66,29 @@ def load(dataset: Dataset, preprocess: Preprocess, indices: Sequence[int], on_er
     return _collate(samples, preprocess.size)
 
 
+def contents(dataset: Dataset, indices: Sequence[int], workers: int = 2) -> dict[str, str]:
+    """Digests by id, hashed without decoding: what tells whether stored scores are still those of their images.
+
+    An image that cannot be read has none and is left out. Raises ValueError where an id occurs twice.
+    """
+    ids = dataset.ids
+    names = unique([ids[index] for index in indices], f"dataset {dataset.name}")
+    with ThreadPoolExecutor(max(workers, 1), thread_name_prefix="hash") as pool:
+        digests: Iterable[str] = (pool.map if workers else map)(partial(_content, dataset), indices)
+        return {name: content for name, content in zip(names, digests, strict=True) if content}
+
+
+def _content(dataset: Dataset, index: int) -> str:
+    """One image's digest, or "" where it cannot be read."""
+    try:
+        return content_of(dataset, index)
+    except CorruptSample:
+        return ""
+
+
 @dataclass(frozen=True)
 class Loader:
-    """Iterate batches in order while threads decode the next ones.
+    """Iterate batches in order while threads decode the next ones. Raises ValueError where an id occurs twice.
 
     batches: indices into dataset.ids, batch by batch.
     workers: decoding threads; 0 decodes in the caller's thread, when a batch is asked for.
@@ -81,6 +106,7 @@ class Loader:
     def __post_init__(self) -> None:
         """Raise ValueError where a parameter is outside its range."""
         _checked(self.on_error)
+        unique(self.dataset.ids, f"dataset {self.dataset.name}")
         if self.workers < 0 or self.ahead < 1:
             raise ValueError(f"run.workers: expected workers >= 0 and ahead >= 1, got {self.workers} and {self.ahead}")
 
@@ -135,7 +161,8 @@ def _sample(dataset: Dataset, preprocess: Preprocess, index: int, on_error: OnEr
         record = dataset.read(index)
         mask = None if record.mask is None else preprocess.mask(record.mask)
         label = -1 if record.label is None else record.label
-        return _Sample(record.id, preprocess.image(record.image), label, mask)
+        content = content_of(dataset, index, record)
+        return _Sample(record.id, preprocess.image(record.image), label, mask, content)
     except CorruptSample as error:
         if on_error == "stop":
             raise
@@ -153,5 +180,6 @@ def _collate(samples: Sequence[_Sample | _Failure], size: int) -> Batch:
         labels=torch.tensor([sample.label for sample in good], dtype=torch.int64),
         masks=torch.stack(masks) if bool(has_mask.any()) else None,
         has_mask=has_mask,
+        contents=[sample.content for sample in good],
         skipped=tuple((sample.id, sample.reason) for sample in samples if isinstance(sample, _Failure)),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from dix.datasets.api import Record
-from dix.datasets.index import fingerprint, hash_lines
+from dix.datasets.identity import digest
+from dix.datasets.index import fingerprint
 from dix.datasets.layout import Layout
 from dix.datasets.packages import package_file
 
@@ -78,15 +79,23 @@ class Mnist:
         """The digits, 0-9."""
         return tuple(int(label) for label in self._digits[1])
 
+    @property
+    def class_names(self) -> Mapping[int, str]:
+        """The digits, as text."""
+        return {digit: str(digit) for digit in range(10)}
+
     def read(self, index: int) -> Record:
         """One digit, white on black."""
         image = Image.fromarray(self._digits[0][index]).convert("RGB")
-        return Record(self.ids[index], image, self.labels[index])
+        return Record(self.ids[index], image, self.labels[index], None, self.content(index))
+
+    def content(self, index: int) -> str:
+        """Digest of one digit's pixels and label."""
+        return digest(self._digits[0][index].tobytes(), self.labels[index])
 
     def fingerprint(self) -> str:
-        """Hash of ids, labels and all pixels."""
-        pixels = hash_lines([self._digits[0].tobytes().hex()])
-        return fingerprint(self.name, self.ids, self.labels, [784] * len(self.ids), pixels)
+        """Hash of ids and labels."""
+        return fingerprint(self.name, self.ids, self.labels)
 
 
 def _embedded(part: str) -> tuple[np.ndarray, np.ndarray]:

@@ -9,8 +9,9 @@ from functools import cached_property
 from pathlib import Path
 
 from dix.datasets.api import Record
+from dix.datasets.identity import digest
 from dix.datasets.images import decode_rgb, read_bytes
-from dix.datasets.index import fingerprint, hash_lines
+from dix.datasets.index import fingerprint
 from dix.datasets.masks import Polygon, rasterise
 from dix.datasets.packages import package_file
 
@@ -82,17 +83,25 @@ class Photos:
 
     def read(self, index: int) -> Record:
         """Decode one photo and fill its outline. Raises CorruptSample, or MissingData without the package."""
-        photo = self._photos[index]
-        image = decode_rgb(read_bytes(photo.path(), photo.id), photo.id)
+        photo, data = self._photos[index], self._bytes(index)
+        image = decode_rgb(data, photo.id)
         polygons, holes = self.outlines(index)
         mask = rasterise(image.size, polygons, holes) if polygons else None
-        return Record(photo.id, image, photo.label, mask)
+        return Record(photo.id, image, photo.label, mask, self._digest(index, data))
+
+    def content(self, index: int) -> str:
+        """Digest of the photo's file, outline and label. Raises CorruptSample, or MissingData without the package."""
+        return self._digest(index, self._bytes(index))
+
+    def _bytes(self, index: int) -> bytes:
+        return read_bytes(self._photos[index].path(), self._photos[index].id)
+
+    def _digest(self, index: int, data: bytes) -> str:
+        return digest(data, json.dumps(self.outlines(index)), self._photos[index].label)
 
     def fingerprint(self) -> str:
-        """Hash of ids, labels, file sizes and outlines."""
-        sizes = [photo.path().stat().st_size for photo in self._photos]
-        drawn = hash_lines(json.dumps(self.outlines(index)) for index in range(len(self.ids)))
-        return fingerprint(self.name, self.ids, self.labels, sizes, drawn)
+        """Hash of ids and labels."""
+        return fingerprint(self.name, self.ids, self.labels)
 
 
 def _quokka_outline() -> Sequence[Polygon]:

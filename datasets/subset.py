@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from dix.datasets.api import Dataset, Record
+from dix.datasets.api import Dataset, Record, content_of
 
 
 class Selection(Protocol):
@@ -79,8 +79,8 @@ class OfClasses:
 
 def known_labels(dataset: Dataset) -> Sequence[int | None]:
     """Every image's label, known without decoding. Raises ValueError where the data set cannot say."""
-    labels: Sequence[int | None] | None = getattr(dataset, "labels", None)
-    if labels is None or all(label is None for label in labels):
+    labels = dataset.labels
+    if all(label is None for label in labels):
         raise ValueError(f"dataset.subset: expected a data set with labels, got {dataset.name}, which has none")
     return labels
 
@@ -117,13 +117,22 @@ class Subset:
 
     @cached_property
     def labels(self) -> Sequence[int | None]:
-        """Labels of the selection, where the data set knows labels."""
-        labels: Sequence[int | None] = getattr(self.dataset, "labels", (None,) * len(self.dataset.ids))
+        """Labels of the selection."""
+        labels = self.dataset.labels
         return tuple(labels[index] for index in self.chosen)
+
+    @property
+    def class_names(self) -> Mapping[int, str]:
+        """The whole data set's names of classes."""
+        return self.dataset.class_names
 
     def read(self, index: int) -> Record:
         """Decode one image of the selection. Raises CorruptSample."""
         return self.dataset.read(self.chosen[index])
+
+    def content(self, index: int) -> str:
+        """The image's digest in the whole data set. Raises CorruptSample."""
+        return content_of(self.dataset, self.chosen[index])
 
     def fingerprint(self) -> str:
         """The whole data set's hash: stored scores of an image hold for every subset that has it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from dix.datasets.api import VOID, Record
+from dix.datasets.identity import digest
 from dix.datasets.images import decode_palette, decode_rgb, read_bytes
 from dix.datasets.index import fingerprint, unique
 from dix.datasets.layout import Layout
@@ -74,20 +75,35 @@ class Voc:
         """None for every image: an image may have several classes."""
         return (None,) * len(self.ids)
 
+    @property
+    def class_names(self) -> Mapping[int, str]:
+        """None: the set has no labels to name."""
+        return {}
+
     def read(self, index: int) -> Record:
         """Decode one image and its mask. Raises CorruptSample."""
         name = self.ids[index]
-        picture, truth = f"JPEGImages/{name}.jpg", f"SegmentationClass/{name}.png"
-        image = decode_rgb(read_bytes(self.folder / picture, picture), picture)
-        classes = decode_palette(read_bytes(self.folder / truth, truth), truth)
+        picture, truth = _files(name)
+        data, drawn = self._bytes(picture), self._bytes(truth)
+        image = decode_rgb(data, picture)
+        classes = decode_palette(drawn, truth)
         mask = (classes > 0).astype(np.int8)
         if self.void == "ignore":
             mask[classes == _BORDER] = VOID
-        return Record(name, image, None, fitting(mask, image, truth))
+        return Record(name, image, None, fitting(mask, image, truth), digest(data, drawn))
+
+    def content(self, index: int) -> str:
+        """Digest of the image's file and of its mask's. Raises CorruptSample."""
+        return digest(*(self._bytes(name) for name in _files(self.ids[index])))
+
+    def _bytes(self, name: str) -> bytes:
+        return read_bytes(self.folder / name, name)
 
     def fingerprint(self) -> str:
-        """Hash of the ids, the files' sizes and the rule for the border."""
-        paths = [self.folder / "JPEGImages" / f"{name}.jpg" for name in self.ids]
-        truths = [self.folder / "SegmentationClass" / f"{name}.png" for name in self.ids]
-        sizes = [sum(p.stat().st_size for p in pair if p.is_file()) for pair in zip(paths, truths, strict=True)]
-        return fingerprint(self.name, self.ids, self.labels, sizes, self.void)
+        """Hash of the ids and the rule for the border."""
+        return fingerprint(self.name, self.ids, self.labels, self.void)
+
+
+def _files(name: str) -> tuple[str, str]:
+    """Image and mask of one name, relative to the folder that holds ImageSets."""
+    return f"JPEGImages/{name}.jpg", f"SegmentationClass/{name}.png"

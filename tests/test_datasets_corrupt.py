@@ -16,11 +16,6 @@ from dix.datasets.loader import load
 from dix.datasets.preprocess import Preprocess
 
 
-@pytest.fixture(autouse=True)
-def _no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DIX_CACHE", "")
-
-
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     stream = io.BytesIO()
     image.save(stream, kind, **options)

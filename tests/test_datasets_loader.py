@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -136,6 +136,14 @@ class Fake:
     @property
     def ids(self) -> Sequence[str]:
         return [f"i{n}" for n in range(self.count)]
+
+    @property
+    def labels(self) -> Sequence[int | None]:
+        return [None if n % 2 else n for n in range(self.count)]
+
+    @property
+    def class_names(self) -> Mapping[int, str]:
+        return {}
 
     def read(self, index: int) -> Record:
         with self.lock:

@@ -126,16 +126,17 @@ def test_a_package_without_the_file_is_named() -> None:
 
 def test_no_package_is_imported_to_find_its_photos() -> None:
     code = (
-        "import sys; from datasets.photos import Photos; p = Photos(); [p.read(i) for i in (0, 20, 24)];"
+        "import sys; from dix.datasets.photos import Photos; p = Photos(); [p.read(i) for i in (0, 20, 24)];"
         "print(sorted({'foolbox', 'skimage', 'imgaug', 'torch'} & set(sys.modules)))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
 
 
-def test_the_fingerprint_changes_with_an_outline(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = Photos().fingerprint()
-    assert before == Photos().fingerprint()
+def test_the_content_changes_with_an_outline_and_with_nothing_else_of_another_photo() -> None:
+    before = [Photos().content(index) for index in (0, 1)]
     changed = Photos()
-    changed.__dict__["_outlines"] = {}
-    assert changed.fingerprint() != before
+    changed.__dict__["_outlines"] = {**changed._outlines, Photos().ids[0]: {}}
+    assert changed.content(0) != before[0]
+    assert changed.content(1) == before[1]
+    assert changed.fingerprint() == Photos().fingerprint()

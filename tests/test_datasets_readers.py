@@ -28,8 +28,7 @@ from dix.datasets.voc import Voc
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    monkeypatch.setenv("DIX_CACHE", str(tmp_path_factory.mktemp("cache")))
+def _no_data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DIX_DATA", raising=False)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import yaml
@@ -25,6 +26,7 @@ class Undecoded:
     label_space = "imagenet"
     ids = tuple(f"image{n:03d}" for n in range(200))
     labels = tuple(n % 7 for n in range(200))
+    class_names: ClassVar[dict[int, str]] = {}
 
     def read(self, index: int) -> Record:
         raise AssertionError("a subset must not decode")

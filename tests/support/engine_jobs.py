@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -64,6 +64,16 @@ class Made:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ids", tuple(f"image{i}" for i in range(self.count)))
+
+    @property
+    def labels(self) -> Sequence[int | None]:
+        """0 for every even image, 1 for every odd one."""
+        return tuple(index % 2 for index in range(self.count))
+
+    @property
+    def class_names(self) -> Mapping[int, str]:
+        """None."""
+        return {}
 
     def read(self, index: int) -> Record:
         """Image `index`; raises CorruptSample for the broken ones."""

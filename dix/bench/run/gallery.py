@@ -47,7 +47,7 @@ class Gallery:
 
     def _about(self, batch: ImageBatch, row: int) -> bytes:
         target = self.job.classifier.class_of(int(batch.targets[row]))
-        names = getattr(self.job.dataset, "class_names", {})
+        names = self.job.dataset.class_names
         about = {
             "image": batch.ids[row],
             "explained": names.get(target, f"class {target}"),

@@ -62,7 +62,7 @@ class Strips:
         output = self.job.classifier.class_of(strip.target)
         return {
             "image": strip.image,
-            "explained": getattr(self.job.dataset, "class_names", {}).get(output, f"class {output}"),
+            "explained": self.job.dataset.class_names.get(output, f"class {output}"),
             "model": self.job.classifier.name,
             "dataset": self.job.dataset.name,
             "method": method,
