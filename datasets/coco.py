@@ -19,6 +19,7 @@ from dix.datasets.images import decode_rgb, read_bytes
 from dix.datasets.index import fingerprint, unique
 from dix.datasets.layout import Layout
 from dix.datasets.masks import fitting
+from dix.extras import optional
 
 LAYOUT = Layout(
     name="coco",
@@ -134,8 +135,7 @@ class Coco:
         return {self._coco.cats[key]["name"]: self._union(entry, notes, name) for key, notes in sorted(groups.items())}
 
     def _union(self, entry: Mapping[str, Any], notes: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
-        from pycocotools import mask as codec
-
+        codec = optional("pycocotools.mask", "datasets")
         if not notes:
             return np.zeros((entry["height"], entry["width"]), dtype=np.int8)
         try:
@@ -174,11 +174,10 @@ def decode_rle(text: bytes, height: int, width: int) -> np.ndarray:
 
 def _index(path: Path) -> Any:
     """Pycocotools' COCO object, without its prints. Raises ValueError for a broken file or a repeated image."""
-    from pycocotools.coco import COCO
-
+    reader = optional("pycocotools.coco", "datasets")
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            coco = COCO(str(path))
+            coco = reader.COCO(str(path))
         images = coco.dataset["images"]
     except (ValueError, KeyError, TypeError, AssertionError) as error:
         raise ValueError(f"{path.name}: not a COCO instances file: {error}") from error

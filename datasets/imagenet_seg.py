@@ -17,6 +17,7 @@ from dix.datasets.identity import digest
 from dix.datasets.index import fingerprint
 from dix.datasets.layout import Layout
 from dix.datasets.masks import fitting
+from dix.extras import optional
 
 FILE = "gtsegs_ijcv.mat"
 LAYOUT = Layout(
@@ -51,8 +52,7 @@ class ImageNetSeg:
     @contextlib.contextmanager
     def _value(self) -> Iterator[Any]:
         """The group of the references. Raises ValueError where the file is no such file."""
-        import h5py
-
+        h5py = optional("h5py", "datasets")
         try:
             with h5py.File(self.path, "r") as file:
                 yield file["value"]

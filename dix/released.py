@@ -20,13 +20,13 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.models import VGG, ConvNeXt
 
 from dix.attention import attention_runs
 from dix.classifier import Classifier
 from dix.explainer import DEPTHS, PROPOSED, Rollout, gradient_at, gradient_weighted
 from dix.maps import min_max, resize
 from dix.models.densenet import NamedReluDenseNet
+from dix.models.families import VGG, ConvNeXt
 from dix.passes import Passes, halving, rows
 
 CHANNELS = 1024  #: to which the published code resamples every layer's channels

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-import dix  # noqa: F401
+from dix import torchvision_repair
+
+torchvision_repair.install()  # tests import torchvision and timm at their top
 
 
 @pytest.fixture(autouse=True)

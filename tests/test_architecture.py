@@ -12,10 +12,11 @@ ROOT = Path(__file__).resolve().parent.parent
 ALLOWED = {
     "dix.metrics": set(),
     "dix.files": set(),
-    "dix.datasets": {"dix.files"},
+    "dix.extras": set(),
+    "dix.datasets": {"dix.files", "dix.extras"},
     "dix.baselines": {"dix"},
     "dix": {"dix.models", "dix.files"},
-    "dix.models": {"dix", "dix.files"},
+    "dix.models": {"dix", "dix.files", "dix.extras"},
     "dix.bench": set(),
     "dix.bench.store": {"dix.files"},
     "dix.bench.run": {"dix", "dix.files", "dix.bench.store", "dix.metrics", "dix.datasets"},

@@ -1,7 +1,5 @@
 """Transformer Attribution, GAE and attention rollout against literal float64 replicas, and what holds for all three."""
 
-import dix  # noqa: F401, I001  (repairs torchvision before anything imports it)
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -13,10 +11,10 @@ from torch.overrides import _get_current_function_mode_stack
 
 from dix.baselines.attention import AttentionRollout, Gae
 from dix.baselines.t_attr import Propagating, TransformerAttribution, relevances
-from dix.datasets.photos import Photos
-from dix.datasets.preprocess import Preprocess
 from dix.capture import capturing
 from dix.classifier import Classifier, Weights
+from dix.datasets.photos import Photos
+from dix.datasets.preprocess import Preprocess
 from dix.explainer import Explainer
 from dix.models import embedded_vit
 from dix.passes import Passes

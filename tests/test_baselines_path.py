@@ -1,7 +1,5 @@
 """IG, Guided IG, Blur IG, SmoothGrad, Input x Gradient and RISE against captum, saliency and literal replicas."""
 
-import dix  # noqa: F401, I001  (repairs torchvision before anything imports it)
-
 import math
 import warnings
 from collections.abc import Callable
@@ -32,9 +30,9 @@ from dix.baselines.path import (
     IntegratedGradients,
     StraightLine,
 )
+from dix.classifier import Classifier, Weights
 from dix.datasets.photos import Photos
 from dix.datasets.preprocess import Preprocess
-from dix.classifier import Classifier, Weights
 from dix.explainer import Explainer
 from dix.models import efficientnet_lite
 from dix.passes import Passes

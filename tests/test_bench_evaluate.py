@@ -237,7 +237,7 @@ def test_a_killed_process_leaves_a_store_that_resumes_to_the_same_bits(tmp_path:
     """SIGKILL while rows are being stored, several times, then one clean run."""
     script = textwrap.dedent("""
         import sys, time
-        import dix; from support import engine_jobs as parts
+        import dix.models; from support import engine_jobs as parts
         from dix.bench.run.evaluate import evaluate
         from dix.bench.store.rows import ResultStore
         evaluate(parts.job(batch_size=1), ResultStore(sys.argv[1]), lambda done, total: time.sleep(0.15))

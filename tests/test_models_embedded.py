@@ -187,7 +187,7 @@ def test_missing_package_is_named_with_the_remedy(
     source: CarriedFile, build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, source.package, None)
-    with pytest.raises(ValueError, match=rf"the package {source.distribution}.*`make setup`"):
+    with pytest.raises(ValueError, match=rf"the package {source.distribution}.*`dix data prepare embedded`"):
         build()
 
 
@@ -206,7 +206,7 @@ def test_damaged_file_is_named_with_the_remedy(
     if damage is not None:
         file.write_bytes(damage)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ValueError, match=rf"expected {file} .*{source.distribution}.*`make setup`"):
+    with pytest.raises(ValueError, match=rf"expected {file} .*{source.distribution}.*`dix data prepare embedded`"):
         build()
 
 

@@ -14,7 +14,11 @@ from dix import torchvision_repair
 CHECK = """
     import sys
     sys.path.insert(0, {folder!r})
+    before = list(sys.meta_path)
     import dix
+    from dix import torchvision_repair
+    assert sys.meta_path == before, "importing dix must change nothing"
+    torchvision_repair.install()
     assert "torch" not in sys.modules, "importing dix must stay cheap"
     import torchvision
     print(torchvision.MARK)
@@ -34,7 +38,8 @@ def package(folder: Path, body: str) -> None:
 
 def test_the_real_package_imports_with_models_and_timm() -> None:
     code = """
-        import dix, torch, torchvision, timm
+        import dix.models
+        import torch, torchvision, timm
         from torchvision.transforms import v2
         network = torchvision.models.resnet18(weights=None).eval()
         assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 1000)

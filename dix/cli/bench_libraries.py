@@ -15,13 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from pytorch_grad_cam import AblationCAM, FullGrad
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-from saliency.core import INPUT_OUTPUT_GRADIENTS, BlurIG, GuidedIG
 from torch import Tensor
 
 from dix.classifier import Classifier
 from dix.explainer import Explainer
+from dix.extras import optional
 from dix.passes import Passes
 
 #: Share of the channels that grad-cam ablates here; its time is scaled to all of them.
@@ -50,12 +48,21 @@ def compare(classifier: Classifier, methods: dict[str, Any], images: Tensor, ste
     """
     with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # the libraries show bars of their own
         warnings.simplefilter("ignore")
+        _grad_cam(), _saliency()  # imported before anything is timed
         for name, method in methods.items():
             if name in LIBRARIES:
                 tried = replace(method, steps=steps) if hasattr(method, "steps") else method
                 run, share, note = LIBRARIES[name]
                 library = cpu(lambda run=run: run(classifier, images[:1], steps)) / share  # type: ignore[misc]
                 yield Comparison(method.label, _ours(classifier, tried, images), library, note.format(steps=steps))
+
+
+def _grad_cam() -> Any:
+    return optional("pytorch_grad_cam", "bench")
+
+
+def _saliency() -> Any:
+    return optional("saliency.core", "bench")
 
 
 def cpu(work: Callable[[], object]) -> float:
@@ -73,18 +80,22 @@ def _ours(classifier: Classifier, method: Explainer, images: Tensor) -> float:
 
 def _ablation(classifier: Classifier, image: Tensor, steps: int) -> None:
     layer, targets = [classifier.network.get_submodule(classifier.layer("last"))], _targets(classifier, image)
-    with _unfrozen(classifier), AblationCAM(classifier.network, layer, ratio_channels_to_ablate=ABLATED) as cam:
+    with (
+        _unfrozen(classifier),
+        _grad_cam().AblationCAM(classifier.network, layer, ratio_channels_to_ablate=ABLATED) as cam,
+    ):
         cam(classifier.normalise(image), targets)
 
 
 def _full_gradient(classifier: Classifier, image: Tensor, steps: int) -> None:
     targets = _targets(classifier, image)
-    with _unfrozen(classifier), FullGrad(classifier.network, []) as cam:
+    with _unfrozen(classifier), _grad_cam().FullGrad(classifier.network, []) as cam:
         cam(classifier.normalise(image), targets)
 
 
 def _targets(classifier: Classifier, image: Tensor) -> list[Any]:
-    return [ClassifierOutputTarget(int(classifier.logits(image).argmax()))]
+    targets = optional("pytorch_grad_cam.utils.model_targets", "bench")
+    return [targets.ClassifierOutputTarget(int(classifier.logits(image).argmax()))]
 
 
 class _unfrozen:
@@ -102,14 +113,14 @@ class _unfrozen:
 
 def _guided(classifier: Classifier, image: Tensor, steps: int) -> None:
     pixels = classifier.normalise(image)[0].permute(1, 2, 0).numpy()
-    GuidedIG().GetMask(
+    _saliency().GuidedIG().GetMask(
         pixels, _gradients(classifier), x_baseline=np.zeros_like(pixels), x_steps=steps, fraction=0.5, max_dist=1.0
     )
 
 
 def _blur(classifier: Classifier, image: Tensor, steps: int) -> None:
     pixels = classifier.normalise(image)[0].permute(1, 2, 0).numpy()
-    BlurIG().GetMask(pixels, _gradients(classifier), steps=steps, batch_size=1)
+    _saliency().BlurIG().GetMask(pixels, _gradients(classifier), steps=steps, batch_size=1)
 
 
 def _gradients(classifier: Classifier) -> Callable[..., dict[str, np.ndarray]]:
@@ -119,7 +130,7 @@ def _gradients(classifier: Classifier) -> Callable[..., dict[str, np.ndarray]]:
         leaf = torch.from_numpy(np.asarray(images, dtype=np.float32)).permute(0, 3, 1, 2).requires_grad_()
         probability = classifier.network(leaf).softmax(dim=1).amax(dim=1)
         [gradient] = torch.autograd.grad(probability.sum(), leaf)
-        return {INPUT_OUTPUT_GRADIENTS: gradient.permute(0, 2, 3, 1).numpy()}
+        return {_saliency().INPUT_OUTPUT_GRADIENTS: gradient.permute(0, 2, 3, 1).numpy()}
 
     return call
 

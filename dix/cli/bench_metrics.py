@@ -19,6 +19,7 @@ from skimage import data
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from dix.extras import optional
 from dix.metrics.api import Case, ImageBatch, Metric, Prediction, Scores, Trace
 from dix.metrics.confidence import Adp, Pic
 from dix.metrics.faithfulness import Del, Ins, Neg, Pos
@@ -66,7 +67,7 @@ def cpu(work: Callable[[], object]) -> float:
 
 def library(case: Case, masks: np.ndarray, model: Closeness) -> list[tuple[float, list[int]]]:
     """AUC and bytes that PAIR's code finds for SIC, then AIC, of every map."""
-    from saliency.metrics import pic
+    pic = optional("saliency.metrics.pic", "bench")
 
     def rows(x: np.ndarray) -> Tensor:
         return torch.from_numpy(x).permute(0, 3, 1, 2).float() / 255

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from dix.datasets import carriers
 from dix.datasets.check import check
 from dix.datasets.prepare import prepare
 
@@ -16,8 +17,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     checking.add_argument("--root", help="its folder; default $DIX_DATA/NAME")
     checking.add_argument("--decode", action="store_true", help="decode every image and mask as well")
     preparing = actions.add_parser("prepare", help="unpack downloaded archives; goes on where it was stopped")
-    preparing.add_argument("name", help="a data set, as in `dix list dataset`")
-    preparing.add_argument("source", help="the downloaded file, or the folder that holds the downloads")
+    preparing.add_argument("name", help="a data set, as in `dix list dataset`, or `embedded` (weights and photos)")
+    preparing.add_argument(
+        "source",
+        nargs="?",
+        help="the downloaded file, or the folder that holds the downloads; not needed for `embedded`",
+    )
     preparing.add_argument("--root", help="where to; default $DIX_DATA/NAME")
 
 
@@ -27,6 +32,11 @@ def main(arguments: argparse.Namespace) -> int:
         report = check(arguments.name, arguments.root, arguments.decode)
         print(report)
         return 0 if report.complete else 1
+    if arguments.name == "embedded":
+        print(carriers.install(arguments.source))
+        return 0
+    if arguments.source is None:
+        raise ValueError(f"dix data prepare {arguments.name}: name the downloaded file or the folder that holds it")
     prepared = prepare(arguments.name, arguments.source, arguments.root)
     print(prepared)
     return 0 if prepared.report.complete else 1

@@ -156,9 +156,9 @@ def class_name(classifier: Classifier, output: int) -> str:
     label = classifier.class_of(output)
     if classifier.label_space != "imagenet":
         return f"class {label}"
-    from timm.data.imagenet_info import ImageNetInfo
+    from dix.models.classes import imagenet_class
 
-    return str(ImageNetInfo().index_to_description(label)).split(",")[0]
+    return imagenet_class(label)
 
 
 def _write(one: Explained, folder: Path) -> None:

@@ -7,7 +7,7 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
-_REMEDY = "run `make setup`, which installs it"
+_REMEDY = "`dix data prepare embedded` installs it"
 
 
 @dataclass(frozen=True)

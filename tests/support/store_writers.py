@@ -16,7 +16,7 @@ from support import engine_jobs as parts
 #: One process that computes a shard of a job on made images, slowly enough to be killed in the middle.
 SHARD = textwrap.dedent("""
     import sys, time
-    import dix; from support import engine_jobs as parts
+    import dix.models; from support import engine_jobs as parts
     from dix.bench.run.evaluate import evaluate
     from dix.bench.store.rows import ResultStore
     folder, shard, of, images, pause = sys.argv[1], *map(int, sys.argv[2:5]), float(sys.argv[5])
@@ -28,7 +28,7 @@ SHARD = textwrap.dedent("""
 #: A process that has imported everything; each shard it reads the number of becomes a child, whose id it prints.
 NURSERY = textwrap.dedent("""
     import os, signal, sys, time
-    import dix; from support import engine_jobs as parts
+    import dix.models; from support import engine_jobs as parts
     from dix.bench.run.evaluate import evaluate
     from dix.bench.store.rows import ResultStore
     folder, of, images, pause = sys.argv[1], *map(int, sys.argv[2:4]), float(sys.argv[4])
