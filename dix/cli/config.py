@@ -191,6 +191,9 @@ def _explained(error: Exception) -> str:
     missing = re.search(r"Could not override '([^']+)'", text)
     if missing:
         return f"no group or setting called {missing.group(1)!r}{_nearest(missing.group(1), [*GROUPS, *_known_keys()])}"
+    launcher = re.search(r"In 'hydra/launcher/\w+': Could not load '(hydra/launcher/\w+)'", text)
+    if launcher:
+        return f"{launcher.group(1)} is not installed: pip install 'dix-bench[cluster]'"
     lines = [line.strip() for line in text.splitlines() if line.strip() and "reference_type" not in line]
     return "; ".join(line for line in lines if not line.startswith("object_type"))[:600]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dix.cli.config import CONF, composed, with_folders
+from dix.extras import optional
 
 #: A sweep whose launcher broke is handed over again, for what is left, until it has been so often in all.
 PASSES = 8
@@ -113,14 +114,13 @@ def _sweep(words: list[str], results: str, launcher: Any, batch: int | None) -> 
 
 def _wait_for_slurm(results: Path) -> int:
     """Wait for the other jobs of the array that a failed job belongs to; how many jobs the array has."""
-    from submitit.slurm.slurm import SlurmJob
-
+    slurm = optional("submitit.slurm.slurm", "cluster")
     folder = results / ".submitit"
     ids = [path.name for path in folder.glob("*_*") if path.is_dir()]
     newest = max((int(name.split("_")[0]) for name in ids if name.split("_")[0].isdigit()), default=None)
     array = [name for name in ids if name.startswith(f"{newest}_")]
     for name in array:
-        SlurmJob(folder / "%j", name).wait()
+        slurm.SlurmJob(folder / "%j", name).wait()
     return len(array)
 
 
