@@ -77,7 +77,8 @@ def ours(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("room", sorted(ALLOWED))
 def test_rooms_import_only_what_they_may(room: str) -> None:
-    inside = {name: path for name, path in MODULES.items() if room_of(name) == room}
+    # `dix` itself offers the public names of all rooms, each imported when it is asked for.
+    inside = {name: path for name, path in MODULES.items() if room_of(name) == room and name != "dix"}
     assert inside, f"no module lies in {room}"
     for name, path in inside.items():
         strangers = {other for other in ours(path) if room_of(other) not in {room, *ALLOWED[room]}}

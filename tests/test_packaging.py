@@ -11,6 +11,7 @@ import sys
 import tomllib
 import zipfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ def names(requirements: list[str]) -> set[str]:
     return {canonicalize_name(Requirement(text).name) for text in requirements}
 
 
+@cache
 def distributions(module: str) -> set[str]:
     """The installed distributions that a top-level module may come from."""
     return {canonicalize_name(name) for name in importlib.metadata.packages_distributions().get(module, [module])}
