@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,17 +13,22 @@ from dix.classifier import Classifier
 from dix.maps import min_max, resize
 from dix.passes import Passes, halving, rows
 
+#: Shares below which two numbers count as equal when a map is oriented: far above the rounding of single precision
+#: (a sum over 3,136 pixels is exact to 2e-4 of the sum of magnitudes at worst), far below any difference that is seen.
+MARGIN = 1e-3
+
 
 @dataclass(frozen=True)
 class EigenCam:
     """Eigen-CAM (Muhammad & Yeasin 2020): the activation projected on its first right singular vector.
 
-    The same for every class. A singular vector's sign is arbitrary; here the map's sum is positive.
+    The same for every class. A singular vector's sign is arbitrary; `oriented` chooses it.
 
     centre: subtract each channel's mean first, as pytorch-grad-cam does, so that the vector is the first principal
-    component; the sum is nil then, and the sign is that of the agreement with the mean over channels.
+    component. The map's sum is nil then, so that its strongest location is the positive one.
     """
 
+    version: ClassVar[int] = 2
     layer: str = "last"
     centre: bool = False
     label: str = "Eigen-CAM"
@@ -39,10 +45,20 @@ class EigenCam:
         if self.centre:
             matrix = matrix - matrix.mean(dim=1, keepdim=True)
         left, values, _ = torch.linalg.svd(matrix, full_matrices=False)
-        projection = left[..., 0] * values[:, :1]
-        reference = matrix.mean(dim=2) if self.centre else torch.ones_like(projection)
-        sign = torch.where((projection * reference).sum(dim=1, keepdim=True) < 0, -1, 1)
-        return (sign * projection).view_as(activation[:, 0])
+        return oriented(left[..., 0] * values[:, :1]).view_as(activation[:, 0])
+
+
+def oriented(maps: Tensor) -> Tensor:
+    """Maps [B, N], each known up to its sign, with the sign that rounding cannot turn.
+
+    The sum is positive. Where it is nil, that is below MARGIN of the sum of magnitudes, the location of the largest
+    magnitude is positive instead; of several that are equal within MARGIN, the first.
+    """
+    size = maps.abs()
+    total = maps.sum(dim=1, keepdim=True)
+    first = (size >= (1 - MARGIN) * size.amax(dim=1, keepdim=True)).int().argmax(dim=1, keepdim=True)
+    nil = total.abs() <= MARGIN * size.sum(dim=1, keepdim=True)
+    return torch.where(torch.where(nil, maps.gather(1, first), total) < 0, -maps, maps)
 
 
 @dataclass(frozen=True)
