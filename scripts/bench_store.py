@@ -130,7 +130,8 @@ def status(options: argparse.Namespace) -> str:
 
 def table(options: argparse.Namespace) -> str:
     """Read everything and reduce it: scores, intervals, tests, ranks and claims."""
-    from dix.cli.config import composed, many
+    from dix.cli.config import composed
+    from dix.cli.construct import many
 
     start = time.perf_counter()
     metrics = many(composed([f"metric=[{','.join(METRICS)}]", f"protocol={options.protocol}"]).metric, "metric")

@@ -11,7 +11,8 @@ from support import engine_jobs as parts
 from torch import Tensor
 
 from dix.bench.run import contracts
-from dix.cli.config import composed, many, options
+from dix.cli.config import composed, options
+from dix.cli.construct import many
 from dix.metrics.api import Case, Scores, Summary, Trace
 from dix.metrics.summaries import Averaged
 from dix.passes import Passes

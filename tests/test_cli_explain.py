@@ -12,7 +12,7 @@ from PIL import Image
 from dix.bench.run.job import Job
 from dix.cli import main
 from dix.cli.config import composed
-from dix.cli.config import job as job_of
+from dix.cli.construct import job_of
 from dix.cli.explain import fitted, stems
 from dix.passes import Passes
 from dix.pictures import overlay, without_peaks

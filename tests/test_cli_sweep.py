@@ -16,7 +16,8 @@ from dix.bench.store.rows import Cell, ResultStore, Row
 from dix.bench.store.status import survey
 from dix.cli.config import CONF, composed
 from dix.cli.run import check_launcher
-from dix.cli.task import device_of, key_of, threads_of
+from dix.cli.session import device_of, threads_of
+from dix.cli.task import key_of
 
 LAUNCHERS = sorted(path.stem for path in (CONF / "hydra" / "launcher").glob("*.yaml"))
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from dix.cli.config import CONF, build, composed, job, many, options
+from dix.cli.config import CONF, composed, options
+from dix.cli.construct import build, job_of, many
 from dix.explainer import Explainer
 from dix.metrics.api import Metric
 
@@ -115,4 +116,4 @@ def test_typos_are_named_with_the_nearest_name(override: str, message: str) -> N
     ],
 )
 def test_the_protocol_says_whose_preprocessing_is_used(words: list[str], resize: str) -> None:
-    assert job(composed([*words, "method=[gc]", "metric=[neg]"])).preprocess.resize == resize
+    assert job_of(composed([*words, "method=[gc]", "metric=[neg]"])).preprocess.resize == resize

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from dix.cli import _parsed, _parser
-from dix.cli.config import composed, with_folders
+from dix.cli import parser_of
+from dix.cli.config import composed
+from dix.cli.options import overrides_of
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -46,10 +47,9 @@ def test_dix_commands_parse_and_compose(document: str, line: str, tmp_path: Path
     words = shlex.split(line)[1:]
     if "my_conf" in words:
         pytest.skip("runs for real below")
-    options = _parsed(_parser(words[:1]), words)
+    options = parser_of(words[:1]).parse_args(words)
     if options.command == "run":
-        overrides = [word for word in with_folders(options.overrides) if not word.startswith("-")]
-        assert composed(overrides).run.name
+        assert composed(overrides_of(options)).run.name
 
 
 def test_readmes_own_method_holds_its_contract_and_runs(tmp_path: Path) -> None:

@@ -8,6 +8,9 @@ import os
 import sys
 from collections.abc import Sequence
 
+from dix import __version__
+from dix.cli.options import AnyOrder
+
 #: Subcommands: the module that has `add_arguments(parser)` and `main(arguments) -> exit code`, and a line of help.
 COMMANDS = {
     "run": ("dix.cli.run", "run a job, or a sweep with -m: dix run model=resnet101 method=[gc,dix3]"),
@@ -33,12 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given or os.environ.get("HYDRA_FULL_ERROR") == "1"
     given = [word for word in given if word != "--debug"]
-    parser = _parser(given[:1])
+    parser = parser_of(given[:1])
     if not given:
         parser.print_help()
         return 2
     try:
-        options = _parsed(parser, given)
+        options = parser.parse_args(given)
         return int(importlib.import_module(COMMANDS[options.command][0]).main(options))
     except KeyboardInterrupt:
         print("dix: interrupted; what was stored stays, the same command goes on from there", file=sys.stderr)
@@ -53,20 +56,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _parsed(parser: argparse.ArgumentParser, given: Sequence[str]) -> argparse.Namespace:
-    """Everything behind `run` is Hydra's, options included; the other commands' words are argparse's."""
-    if given[0] == "run" and not {"-h", "--help"} & set(given):
-        return argparse.Namespace(command="run", overrides=list(given[1:]))
-    return parser.parse_args(given)
-
-
-def _parser(chosen: Sequence[str]) -> argparse.ArgumentParser:
+def parser_of(chosen: Sequence[str]) -> argparse.ArgumentParser:
     """The parser; only the chosen subcommand's module is imported."""
-    parser = argparse.ArgumentParser(
+    parser = AnyOrder(
         prog="dix",
-        description="Benchmark Deep Integrated Explanations and the methods beside it.",
+        description="Benchmark Deep Integrated Explanations against other explanation methods.",
         epilog="--debug with any command shows the traceback of an error.",
     )
+    parser.add_argument("--version", action="version", version=f"dix {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (module, text) in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text)

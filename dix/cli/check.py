@@ -10,24 +10,20 @@ import torch
 from dix.bench.run import contracts
 from dix.bench.run.contracts import Finding
 from dix.bench.run.job import Job
-from dix.cli.config import composed, job, with_folders
+from dix.cli.config import composed
+from dix.cli.options import add_overrides, overrides_of
+from dix.cli.session import open_job
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The configuration whose parts are checked."""
-    parser.add_argument(
-        "overrides",
-        nargs="+",
-        help="what to check, as for `dix run`: method=[mine] --config-dir my_conf; parts not named are not checked",
-    )
-    parser.add_argument("--config-dir", action="append", default=[], help="a folder with your own method/ and so on")
+    about = "what to check, as for `dix run`: method=[mine] --config-dir my_conf; parts not named are not checked"
+    add_overrides(parser, about, nargs="+")
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Print each clause; 0 only where all hold."""
-    folders = [word for folder in arguments.config_dir for word in ("--config-dir", folder)]
-    words = with_folders([*arguments.overrides, *folders])
-    checked = job(composed(words))
+    checked = open_job(composed(overrides_of(arguments)))
     named = {word.split("=")[0].lstrip("+") for word in arguments.overrides}
     broken = 0
     for subject, findings in _subjects(checked, named):

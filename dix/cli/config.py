@@ -1,4 +1,4 @@
-"""Configurations: composed, checked with messages for people, and turned into objects in one place."""
+"""Configurations: composed, and checked with messages for people."""
 
 from __future__ import annotations
 
@@ -6,51 +6,32 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dix.bench.run.settings import Protocol, Run
+from dix.cli.options import GROUPS
 from dix.cli.schema import register
 
-if TYPE_CHECKING:  # torch, which a process that only hands jobs to a launcher need not load
-    from dix.bench.run.job import Job
-    from dix.datasets.api import Dataset
-
 CONF = Path(__file__).parents[1] / "conf"
-GROUPS = ("model", "method", "dataset", "metric", "protocol", "experiment")
 
 
 def options(group: str, folders: Sequence[Path] = ()) -> list[str]:
     """Names of the configuration files of a group, here and in further folders."""
-    return sorted({path.stem for folder in (CONF, *folders) for path in (folder / group).glob("*.yaml")})
+    return list(files(group, folders))
 
 
-def with_folders(words: Sequence[str]) -> list[str]:
-    """The same words with ``--config-dir DIR`` (a user's own conf/) as Hydra's search path.
-
-    Raises ValueError where the folder is not there.
-    """
-    kept, folders = [], []
-    rest = iter(words)
-    for word in rest:
-        name, _, value = word.partition("=")
-        if name in ("--config-dir", "-cd"):
-            folders.append(Path(value or next(rest, "")).expanduser().absolute())
-        else:
-            kept.append(word)
-    for folder in folders:
-        if not folder.is_dir():
-            raise ValueError(f"--config-dir: no folder {folder}")
-    paths = ",".join(f"file://{folder}" for folder in folders)
-    return [*kept, f"hydra.searchpath=[{paths}]"] if folders else kept
+def files(group: str, folders: Sequence[Path] = (), own: bool = True) -> dict[str, Path]:
+    """The configuration files of a group by name: in folders of a user, and this suite's own where they are wanted."""
+    searched = [*reversed(folders), *([CONF] if own else [])]
+    found = {path.stem: path for folder in searched for path in (folder / group).glob("*.yaml")}
+    return dict(sorted(found.items()))
 
 
 def composed(overrides: Sequence[str]) -> DictConfig:
@@ -60,67 +41,13 @@ def composed(overrides: Sequence[str]) -> DictConfig:
     """
     register()
     parsed = _parsed(overrides)
+    _check_names(_search_path(parsed))
     _check_options(parsed)
     try:
         with _hydra():
             return compose("config", [_first_of_sweep(o) for o in parsed], return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(_explained(error)) from error
-
-
-def job(config: DictConfig) -> Job:
-    """The objects that a configuration describes."""
-    from dix.bench.run.job import Job
-    from dix.datasets.preprocess import Preprocess
-
-    protocol: Protocol = OmegaConf.to_object(config.protocol)  # type: ignore[assignment]
-    run: Run = OmegaConf.to_object(config.run)  # type: ignore[assignment]
-    classifier = build(config.model, "model")
-    dataset = data_set(config.dataset)
-    recommended = classifier.recommended if protocol.preprocess == "checkpoint" else {}
-    if protocol.preprocess not in ("direct", "checkpoint"):
-        raise ValueError(f"protocol.preprocess: expected direct or checkpoint, got {protocol.preprocess!r}")
-    settings = {"size": classifier.input_size, "antialias": protocol.antialias, **recommended}
-    preprocess = Preprocess(**settings)
-    return Job(
-        classifier=classifier,
-        dataset=dataset,
-        preprocess=preprocess,
-        methods=many(config.method, "method"),
-        metrics=many(config.metric, "metric"),
-        protocol=protocol,
-        run=run,
-    )
-
-
-def data_set(node: DictConfig) -> Dataset:
-    """The data set that a configuration describes, or the part of it that `dataset.subset` names."""
-    from dix.datasets.subset import select
-
-    whole: Dataset = build(OmegaConf.masked_copy(node, [str(key) for key in node if key != "subset"]), "dataset")
-    wanted = node.get("subset")
-    return select(whole, None if wanted is None else str(wanted))
-
-
-def many(group: Any, name: str) -> dict[str, Any]:
-    """The objects of a group that takes several at once, by name."""
-    return {str(key): build(node, f"{name}.{key}") for key, node in group.items()}
-
-
-def build(node: Any, key: str) -> Any:
-    """The object a `_target_` names: the one place where a configuration becomes code.
-
-    Raises ValueError that names the key where the target or its arguments are wrong.
-    """
-    if not isinstance(node, DictConfig) or "_target_" not in node:
-        raise ValueError(f"{key}: expected a mapping with _target_, got {node!r}")
-    try:
-        return instantiate(node, _convert_="object")
-    except Exception as error:
-        cause = error.__cause__ or error
-        if isinstance(cause, ValueError) and not isinstance(cause, OmegaConfBaseException):
-            raise ValueError(str(cause)) from error
-        raise ValueError(f"{key}: {node['_target_']}: {type(cause).__name__}: {_first_line(cause)}") from error
 
 
 class _hydra:
@@ -140,7 +67,16 @@ def _parsed(overrides: Sequence[str]) -> list[Override]:
     try:
         return OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
-        raise ValueError(f"{_first_line(error)} (an override is key=value, as in method=[gc,dix3])") from error
+        raise ValueError(f"{first_line(error)} (an override is key=value, as in method=[gc,dix3])") from error
+
+
+def _check_names(folders: Sequence[Path]) -> None:
+    """Hydra would take this suite's file where a user's has the same name, and say nothing."""
+    for group in GROUPS:
+        ours = files(group)
+        for name, path in files(group, folders, own=False).items():
+            if name in ours and path.read_bytes() != ours[name].read_bytes():
+                raise ValueError(f"{path}: this suite has its own {group} {name!r}; give yours another name")
 
 
 def _check_options(overrides: Sequence[Override]) -> None:
@@ -158,8 +94,12 @@ def _check_options(overrides: Sequence[Override]) -> None:
 
 def _search_path(overrides: Sequence[Override]) -> list[Path]:
     """Folders on disk that an override adds to Hydra's search path."""
-    lines = [str(o.input_line) for o in overrides if o.key_or_group == "hydra.searchpath"]
-    return [Path(found) for line in lines for found in re.findall(r"file://([^,\]\s'\"]+)", line)]
+    paths = [path for o in overrides if o.key_or_group == "hydra.searchpath" for path in _listed(o.value())]
+    return [Path(path.removeprefix("file://")) for path in paths if path.startswith("file://")]
+
+
+def _listed(value: Any) -> list[str]:
+    return [str(each) for each in value] if isinstance(value, list) else [str(value)]
 
 
 def _choices(override: Override) -> Iterator[str]:
@@ -215,5 +155,6 @@ def _nearest(word: str, known: Sequence[str]) -> str:
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its kind where it has none."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -13,17 +13,17 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from dix.bench.run import runtime
 from dix.bench.run.estimate import Forecast, Work, calibrate, forecast, remaining
 from dix.bench.run.job import Job
 from dix.bench.store.rows import ResultStore
-from dix.cli.config import job as job_of
+from dix.cli.options import add_overrides, overrides_of
+from dix.cli.session import open_job
 from dix.cli.sweep import configurations
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A job as `dix run` takes it."""
-    parser.add_argument("overrides", nargs="*", help="key=value as for `dix run`; a sweep is summed over its jobs")
+    add_overrides(parser, "as for `dix run`; a sweep is summed over its jobs")
     parser.add_argument("--calibrate", type=int, default=2, metavar="N", help="images of the calibration (default 2)")
     parser.add_argument("--images", type=int, metavar="N", help="as if the data set had so many images")
 
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Calibrate every job of the run and print what it will cost on this machine."""
     forecasts = []
-    for config in configurations(arguments.overrides):
+    for config in configurations(overrides_of(arguments)):
         begun = time.perf_counter()
         found = _forecast(config, arguments.calibrate, arguments.images)
         print("\n".join(lines(found, time.perf_counter() - begun)), flush=True)
@@ -42,10 +42,8 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _forecast(config: DictConfig, images: int, pretended: int | None) -> Forecast:
-    runtime.configure(config.run.threads, config.protocol.tf32, config.run.deterministic)
     begun = time.perf_counter()
-    job = job_of(config)
-    job.classifier.to(runtime.choose_device(config.run.device), runtime.choose_dtype(config.protocol.dtype))
+    job = open_job(config)
     start = time.perf_counter() - begun
     pool: Any = nullcontext()
     if job.run.workers:

@@ -16,12 +16,12 @@ from PIL import Image
 from torch import Tensor
 
 from dix.bench.report.figures import Example, qualitative_grid, save
-from dix.bench.run import runtime
 from dix.bench.run.evaluate import explain
 from dix.bench.run.job import Job
 from dix.classifier import Classifier
 from dix.cli.config import composed
-from dix.cli.config import job as job_of
+from dix.cli.options import add_config_dir, folders_of, search_path
+from dix.cli.session import open_job
 from dix.datasets.images import decode_rgb, read_bytes
 from dix.files import write_atomic
 from dix.maps import faults, resize
@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     chosen.add_argument("--top", type=int, default=1, metavar="K", help="explain the K likeliest classes (default 1)")
     parser.add_argument("--output", type=Path, default=Path("maps"), metavar="DIR", help="default maps/")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="overrides, as for `dix run`")
+    add_config_dir(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -70,11 +71,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _job(arguments: argparse.Namespace) -> Job:
     words = [f"model={arguments.model}", f"method=[{arguments.method}]", "metric=[]", "dataset=photos"]
-    config = composed([*words, *arguments.set])
-    runtime.configure(config.run.threads, config.protocol.tf32, config.run.deterministic)
-    job = job_of(config)
-    job.classifier.to(runtime.choose_device(config.run.device), runtime.choose_dtype(config.protocol.dtype))
-    return job
+    return open_job(composed([*words, *arguments.set, *search_path(folders_of(arguments))]))
 
 
 def stems(paths: Sequence[str]) -> list[str]:

@@ -9,13 +9,13 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from dix.bench.report.figures import Example, qualitative_grid, save
-from dix.bench.run import runtime
 from dix.bench.run.evaluate import explain
 from dix.bench.run.job import Job
 from dix.bench.tables import paper
 from dix.bench.tables.statistics import Floats
-from dix.cli.config import job as job_of
 from dix.cli.explain import class_name
+from dix.cli.options import add_config_dir, folders_of, search_path
+from dix.cli.session import open_job
 from dix.cli.sweep import configurations
 from dix.datasets.loader import load
 from dix.datasets.subset import known_labels
@@ -34,12 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FIGURE|KEY=VALUE",
         help="experiments (default: figure1 to figure3) and overrides, as for `dix run`; dataset.subset chooses images",
     )
+    add_config_dir(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Draw every figure into results/NAME/figures as PDF and PNG."""
     names = [word for word in arguments.words if "=" not in word] or list(FIGURES)
-    overrides = [word for word in arguments.words if "=" in word]
+    overrides = [word for word in arguments.words if "=" in word] + search_path(folders_of(arguments))
     for name in names:
         for path in draw(name, configurations([f"experiment={name}", *overrides])):
             print(path)
@@ -51,7 +52,7 @@ def draw(name: str, configs: Sequence[DictConfig]) -> list[Path]:
     rows: list[Example] = []
     labels: dict[str, str] = {}
     for config in configs:
-        job = _job(config)
+        job = open_job(config)
         model = paper.MODEL_LABELS.get(job.classifier.name, job.classifier.name) if len(configs) > 1 else ""
         labels |= {method: job.methods[method].label for method in job.methods}
         weights = job.classifier.weights
@@ -65,13 +66,6 @@ def draw(name: str, configs: Sequence[DictConfig]) -> list[Path]:
     for path in paths:
         save(figure, path)
     return paths
-
-
-def _job(config: DictConfig) -> Job:
-    runtime.configure(config.run.threads, config.protocol.tf32, config.run.deterministic)
-    job = job_of(config)
-    job.classifier.to(runtime.choose_device(config.run.device), runtime.choose_dtype(config.protocol.dtype))
-    return job
 
 
 def chosen(job: Job, subset: str | None) -> list[int]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import re
+from pathlib import Path
 
-from dix.cli.config import CONF, GROUPS, options
+from dix.cli.config import files
+from dix.cli.options import GROUPS, add_config_dir, folders_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The group to list."""
     parser.add_argument("group", nargs="?", help=f"one of {', '.join(GROUPS)}; without one, all")
+    add_config_dir(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -19,16 +22,17 @@ def main(arguments: argparse.Namespace) -> int:
     unknown = [group for group in groups if group not in GROUPS]
     if unknown:
         raise ValueError(f"no group called {unknown[0]!r}; there are {', '.join(GROUPS)}")
+    folders = folders_of(arguments)
     for group in groups:
         print(f"{group}:")
-        for name in options(group):
-            print(f"  {name:<22} {_about(group, name)}".rstrip())
+        for name, path in files(group, folders).items():
+            print(f"  {name:<22} {_about(path)}".rstrip())
     return 0
 
 
-def _about(group: str, name: str) -> str:
+def _about(path: Path) -> str:
     """The file's first comment, or the printed label and the class behind it."""
-    text = (CONF / group / f"{name}.yaml").read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8")
     comments = [line[1:].strip() for line in text.splitlines() if line.startswith("#") and "@package" not in line]
     if comments:
         return comments[0]

@@ -25,7 +25,8 @@ from dix.bench.tables.curves import curve_panels
 from dix.bench.tables.layouts import thesis_layout
 from dix.bench.tables.samples import Key
 from dix.bench.tables.table import Evidence, Labels, MeanRank, Plan, Table, TableCell, TableLayout
-from dix.cli.config import CONF, composed, many, options
+from dix.cli.config import CONF, composed, options
+from dix.cli.construct import many
 from dix.cli.evidence import evidence_of, incomplete
 from dix.cli.pictures import gallery_of
 from dix.explainer import CONTROL, PROPOSED

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dix.cli.config import CONF, composed, with_folders
+from dix.cli.config import CONF, composed
+from dix.cli.options import add_overrides, overrides_of
 from dix.extras import optional
 
 #: A sweep whose launcher broke is handed over again, for what is left, until it has been so often in all.
@@ -23,18 +24,33 @@ PATIENCE = {"joblib": 3, "submitit": 1}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Everything behind `run` belongs to Hydra."""
+    """A job, and those of Hydra's own options that are of use here."""
+    add_overrides(parser, "what to run, as in model=resnet101 method=[gc,dix3]; `dix list` shows the names")
     parser.add_argument(
-        "overrides", nargs="*", help="key=value as `dix list` shows; -m for a sweep; Hydra's own options"
+        "-m", "--multirun", action="store_true", help="a sweep: model=resnet50,vgg19 is one job for each"
     )
+    parser.add_argument("-c", "--cfg", choices=("job", "hydra", "all"), help="print the configuration and run nothing")
+    parser.add_argument("--resolve", action="store_true", help="with --cfg: references like ${run.name} filled in")
 
 
 def main(options: argparse.Namespace) -> int:
     """Check the configuration, hand over to Hydra, and say what failed; 0 where everything is stored."""
-    words = with_folders(options.overrides)
-    flags = [w for w in words if w.startswith("-")]
-    config = composed([w for w in words if not w.startswith("-")])
-    sweep = "-m" in flags or "--multirun" in flags or str(config.hydra.mode).endswith("MULTIRUN")
+    return run(overrides_of(options), options.multirun, _shown(options))
+
+
+def _shown(options: argparse.Namespace) -> list[str]:
+    """The words by which Hydra prints the configuration instead of running it."""
+    return [f"--cfg={options.cfg}", *(["--resolve"] if options.resolve else [])] if options.cfg else []
+
+
+def run(overrides: Sequence[str], multirun: bool = False, show: Sequence[str] = ()) -> int:
+    """The same for overrides. show: words for Hydra that print the configuration instead."""
+    config = composed(overrides)
+    sweep = multirun or str(config.hydra.mode).endswith("MULTIRUN")
+    words = [*overrides, *(["-m"] if multirun else []), *show]
+    if show:
+        _hand_over(words)
+        return 0
     results = str(config.run.results)
     before = _failures(results)
     trouble = ""

@@ -19,11 +19,14 @@ from dix.bench.sanity.series import Series, data_series, parameter_series
 from dix.bench.sanity.settings import Sanity
 from dix.bench.store.rows import ResultStore
 from dix.classifier import Classifier
-from dix.cli.config import build, composed, job
+from dix.cli.config import composed
+from dix.cli.construct import build
+from dix.cli.options import add_overrides, overrides_of
 from dix.cli.progress import progress_of
+from dix.cli.session import open_job
 from dix.files import write_atomic
 
-_OVERRIDES = "key=value: model, method, dataset, protocol, run and sanity, as in experiment=figure4 run.limit=100"
+_OVERRIDES = "model, method, dataset, protocol, run and sanity, as in experiment=figure4 run.limit=100"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("parameters", "re-initialise weight layers, cascading or one at a time, and compare the maps"),
         ("data", "compare the maps with those of networks of other weights (sanity.against=[PATH])"),
     ):
-        actions.add_parser(name, help=text, description=text).add_argument("overrides", nargs="*", help=_OVERRIDES)
+        add_overrides(actions.add_parser(name, help=text, description=text), _OVERRIDES)
     reporting = actions.add_parser("report", help="write tables and figures of a results folder again")
     reporting.add_argument("results", help="a results folder, or its name under results/")
 
@@ -45,16 +48,13 @@ def main(arguments: argparse.Namespace) -> int:
         if folder is None:
             raise ValueError(f"no results folder {arguments.results!r}, and none in results/")
         return _write(folder)
-    config = composed([*arguments.overrides, "metric=[]"])
+    config = composed([*overrides_of(arguments), "metric=[]"])
     _run(config, arguments.action)
     return _write(Path(config.run.results))
 
 
 def _run(config: DictConfig, action: str) -> None:
-    device = runtime.choose_device(config.run.device)
-    runtime.configure(config.run.threads, config.protocol.tf32, config.run.deterministic)
-    made = job(config)
-    made.classifier.to(device, runtime.choose_dtype(config.protocol.dtype))
+    made = open_job(config)
     settings: Sanity = OmegaConf.to_object(config.sanity)  # type: ignore[assignment]
     store = ResultStore(config.run.results)
     for series in _series(config, action, made.classifier, settings):

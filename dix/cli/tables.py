@@ -10,9 +10,10 @@ from omegaconf import DictConfig
 
 from dix.bench.store.rows import ResultStore
 from dix.bench.tables import paper
-from dix.cli.config import data_set
+from dix.cli.construct import data_set
+from dix.cli.options import add_config_dir, folders_of, search_path
 from dix.cli.report import gaps, write
-from dix.cli.run import main as run
+from dix.cli.run import run
 from dix.cli.sweep import configurations
 from dix.datasets.api import Dataset, MissingData
 
@@ -28,13 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"{TABLES[0]} to {TABLES[-1]} (default: all), and overrides for each run, as for `dix run`",
     )
     parser.add_argument("--limit", type=int, metavar="N", help="N random images of each data set (seed 0)")
+    add_config_dir(parser)
     parser.add_argument("--report", action="store_true", help="run nothing, only write what is stored")
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Run and report every table whose data are there; print what is missing for the others; 1 where anything is."""
     names = [word for word in arguments.words if "=" not in word] or list(TABLES)
-    overrides = [word for word in arguments.words if "=" in word]
+    overrides = [word for word in arguments.words if "=" in word] + search_path(folders_of(arguments))
     unknown = [name for name in names if name not in TABLES]
     if unknown:
         raise ValueError(f"no table called {unknown[0]!r}; there are {', '.join(TABLES)}")
@@ -97,7 +99,7 @@ def _table(words: Sequence[str], configs: Sequence[DictConfig], there: Mapping[s
             few = [f"dataset.subset=random:{limit}"] if limit is not None and limit < count else []
             own = [word for word in words if not word.startswith("dataset=")]
             print(f"{words[0]}: {name}, {count if not few else limit:,} of {count:,} images", flush=True)
-            code |= run(argparse.Namespace(overrides=[*own, f"dataset={name}", *few]))
+            code |= run([*own, f"dataset={name}", *few])
     return max(code, _report(_folder(words)))
 
 

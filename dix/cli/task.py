@@ -5,15 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import multiprocessing
 import os
-import re
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -23,8 +20,8 @@ from dix.bench.run.evaluate import Outcome, evaluate
 from dix.bench.run.job import Job
 from dix.bench.store.ledger import RUNNING
 from dix.bench.store.rows import ResultStore
-from dix.cli.config import job as job_of
 from dix.cli.progress import progress_of
+from dix.cli.session import open_job
 
 #: Set for a further pass of a sweep: jobs whose process died so often are left out.
 GIVE_UP = "DIX_GIVE_UP_AFTER"
@@ -65,24 +62,6 @@ def key_of(config: DictConfig) -> str:
     return f"{config.model.name}--{dataset}--{config.protocol.name}{shard}--{digest}"
 
 
-def threads_of(wanted: int) -> int:
-    """Threads of this process: as many as wanted; 0 takes the CPUs that SLURM gave the task, or else torch's choice.
-
-    In a joblib worker torch's choice is the machine's cores over the number of jobs.
-    """
-    return wanted or int(os.environ.get("SLURM_CPUS_PER_TASK", 0))
-
-
-def device_of(wanted: str) -> str:
-    """The device of this process: `auto` in a joblib worker takes the machine's GPUs in turn, one process each.
-
-    On SLURM each job sees its own GPU only.
-    """
-    worker = re.fullmatch(r"LokyProcess-(\d+)", multiprocessing.current_process().name)
-    gpus = torch.cuda.device_count() if wanted == "auto" and worker else 0
-    return f"cuda:{(int(worker[1]) - 1) % gpus}" if worker and gpus > 1 else wanted
-
-
 def _died_too_often(store: ResultStore, key: str) -> bool:
     """Whether to leave a job out of a further pass, noting it as failed, because its process died again."""
     record = store.json("jobs", key)
@@ -98,13 +77,9 @@ def _record_failure(store: ResultStore, key: str, message: str) -> None:
 
 
 def _run(config: DictConfig, store: ResultStore, key: str, begun: float) -> None:
-    protocol, run = config.protocol, config.run
-    device = runtime.choose_device(device_of(run.device))
-    runtime.configure(threads_of(run.threads), protocol.tf32, run.deterministic)
-    job = dataclasses.replace(job_of(config), key=key)
-    job.classifier.to(device, runtime.choose_dtype(protocol.dtype))
+    job = open_job(config, key)
     start = time.perf_counter()
-    with progress_of(job, run.progress) as progress:
+    with progress_of(job, job.run.progress) as progress:
         outcome = evaluate(job, store, progress)
     if outcome.images:
         record = _provenance(config, job, outcome, time.perf_counter() - start)

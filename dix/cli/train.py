@@ -12,22 +12,21 @@ from omegaconf import DictConfig, OmegaConf
 from dix.bench.run import runtime
 from dix.bench.sanity.settings import Train
 from dix.bench.sanity.train import Task, Trained, train
-from dix.cli.config import composed, data_set, job
+from dix.cli.config import composed
+from dix.cli.construct import data_set
+from dix.cli.options import add_overrides, overrides_of
+from dix.cli.session import open_job
 from dix.datasets.api import Dataset
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Hydra's overrides."""
-    parser.add_argument(
-        "overrides",
-        nargs="*",
-        help="key=value: model, dataset, run and train, as in experiment=train_digits train.labels=permuted",
-    )
+    add_overrides(parser, "model, dataset, run and train, as in experiment=train_digits train.labels=permuted")
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Train, and print what came of it."""
-    config = composed([*arguments.overrides, "method=[]", "metric=[]"])
+    config = composed([*overrides_of(arguments), "method=[]", "metric=[]"])
     task = task_of(config)
     start = time.monotonic()
     trained = train(task, _show)
@@ -38,10 +37,8 @@ def main(arguments: argparse.Namespace) -> int:
 
 def task_of(config: DictConfig) -> Task:
     """The objects behind a configuration, on their device."""
-    device = runtime.choose_device(config.run.device)
-    runtime.configure(config.run.threads, config.protocol.tf32, config.run.deterministic)
-    made = job(config)
-    made.classifier.to(device, runtime.choose_dtype(config.protocol.dtype))
+    made = open_job(config)
+    device = made.classifier.device
     settings: Train = OmegaConf.to_object(config.train)  # type: ignore[assignment]
     return Task(
         classifier=made.classifier,

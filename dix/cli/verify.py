@@ -8,13 +8,12 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dix.bench.run import runtime
 from dix.bench.run.job import Job
 from dix.bench.run.settings import Protocol, Run
 from dix.bench.run.verify import ABSOLUTE, RELATIVE, Checked, sample, verify
 from dix.bench.store.rows import ResultStore
-from dix.cli.config import job as job_of
 from dix.cli.report import results_folder
+from dix.cli.session import open_job
 
 #: Packages whose classes a results folder may name without being asked.
 OWN = ("dix.",)
@@ -66,10 +65,7 @@ def _job(records: Sequence[Mapping[str, Any]], methods: Sequence[str], metrics: 
     foreign = sorted({target for target in _targets(config) if not target.startswith(OWN)})
     if foreign and not trust:
         raise ValueError(f"the results name {', '.join(foreign)}, which is not this suite's; --trust runs it")
-    job = job_of(config)
-    runtime.configure(job.run.threads, job.protocol.tf32, job.run.deterministic)
-    job.classifier.to(runtime.choose_device(job.run.device), runtime.choose_dtype(job.protocol.dtype))
-    return job
+    return open_job(config)
 
 
 def _nodes(group: str, records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any]:

@@ -1,0 +1,48 @@
+"""From a configuration to a job that is ready to run: the one way, for every command."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import os
+import re
+
+import torch
+from omegaconf import DictConfig
+
+from dix.bench.run import runtime
+from dix.bench.run.job import Job
+from dix.cli.construct import job_of
+
+
+def open_job(config: DictConfig, key: str = "") -> Job:
+    """The job of a configuration, with this process's threads and precision set and the classifier on its device.
+
+    key: names the job's own record in the store.
+
+    Raises ValueError where a setting, a part or the device is not to be had.
+    """
+    device = runtime.choose_device(device_of(config.run.device))
+    dtype = runtime.choose_dtype(config.protocol.dtype)
+    runtime.configure(threads_of(config.run.threads), config.protocol.tf32, config.run.deterministic)
+    job = dataclasses.replace(job_of(config), key=key)
+    job.classifier.to(device, dtype)
+    return job
+
+
+def threads_of(wanted: int) -> int:
+    """Threads of this process: as many as wanted; 0 takes the CPUs that SLURM gave the task, or else torch's choice.
+
+    In a joblib worker torch's choice is the machine's cores over the number of jobs.
+    """
+    return wanted or int(os.environ.get("SLURM_CPUS_PER_TASK", 0))
+
+
+def device_of(wanted: str) -> str:
+    """The device of this process: `auto` in a joblib worker takes the machine's GPUs in turn, one process each.
+
+    On SLURM each job sees its own GPU only.
+    """
+    worker = re.fullmatch(r"LokyProcess-(\d+)", multiprocessing.current_process().name)
+    gpus = torch.cuda.device_count() if wanted == "auto" and worker else 0
+    return f"cuda:{(int(worker[1]) - 1) % gpus}" if worker and gpus > 1 else wanted
