@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import timm
+import timm.layers.diff_attention
+import timm.layers.mlp
 import torch
 from torch import Tensor, nn
 from torch.overrides import _get_current_function_mode_stack
@@ -100,7 +103,7 @@ def run(made: Classifier, image: Tensor) -> Run:
     patches = x.view(3, side, PATCH, side, PATCH).permute(1, 3, 0, 2, 4).reshape(side * side, -1)
     tokens = patches @ net.patch_embed.proj.weight.view(DIM, -1).T + net.patch_embed.proj.bias
     x = torch.cat([net.cls_token[0], tokens]) + net.pos_embed[0]
-    records = []
+    records: list[Any] = []
     for block in net.blocks:
         normed = layer_norm(x, block.norm1)
         qkv = normed @ block.attn.qkv.weight.T + block.attn.qkv.bias
@@ -298,8 +301,8 @@ def test_the_network_computes_the_same_while_relevance_is_propagated() -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"mlp_layer": timm.layers.SwiGLU}, "no rule for .*mul"),
-        ({"attn_layer": timm.layers.DiffAttention}, "no rule for"),
+        ({"mlp_layer": timm.layers.mlp.SwiGLU}, "no rule for .*mul"),
+        ({"attn_layer": timm.layers.diff_attention.DiffAttention}, "no rule for"),
         ({"global_pool": "avg"}, "no rule for .*mean"),
     ],
     ids=["gated_mlp", "difference_of_attentions", "pooled_patches"],
@@ -318,7 +321,11 @@ def test_impossible_pairs_have_a_reason() -> None:
         assert method.unsupported(cnn) == "needs attention matrices; this model is a CNN"
         assert method.unsupported(pooled) == "needs a CLS token; this model pools its patches"
         assert method.unsupported(small()) == ""
-    assert TransformerAttribution().unsupported(small(mlp_layer=timm.layers.SwiGLU)).startswith("relevance propagation")
+    assert (
+        TransformerAttribution()
+        .unsupported(small(mlp_layer=timm.layers.mlp.SwiGLU))
+        .startswith("relevance propagation")
+    )
     assert TransformerAttribution(start_layer=3).unsupported(small()).startswith("has 3 blocks, none with index")
     with pytest.raises(ValueError, match="start_layer: expected the index of a block, from 0, got -1"):
         TransformerAttribution(start_layer=-1)

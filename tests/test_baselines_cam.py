@@ -358,7 +358,7 @@ def test_lift_of_a_layer_norm_head_is_its_formula() -> None:
     """ConvNeXt: p_c (u_c - mean u) / sqrt(var p + eps), u the classifier's row times the layer norm's weight."""
     model = in_double(NETWORKS["convnext"]())
     passes = Passes(model, images().double(), TARGETS)
-    norm, _, linear = model.network.get_submodule("classifier")
+    norm, _, linear = model.network.get_submodule("classifier").children()
     p = passes.activation("last").mean(dim=(2, 3)).numpy()
     u = (linear.weight[TARGETS] * norm.weight).numpy()
     want = p * (u - u.mean(axis=1, keepdims=True)) / np.sqrt(p.var(axis=1, keepdims=True) + norm.eps)
@@ -469,6 +469,6 @@ def test_unknown_options_are_refused() -> None:
     ],
 )
 def test_configuration_is_the_method(file: str, method: Any) -> None:
-    made = instantiate(OmegaConf.create(files("conf").joinpath(f"method/{file}.yaml").read_text())[file])
+    made = instantiate(OmegaConf.create(files("dix.conf").joinpath(f"method/{file}.yaml").read_text())[file])
     assert made == method
     assert isinstance(made, Explainer)

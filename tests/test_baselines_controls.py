@@ -22,7 +22,7 @@ CONTROLS = {"random": Random(), "ones": Ones(), "center": CenterGaussian(), "edg
 
 @pytest.mark.parametrize("name", CONTROLS)
 def test_configuration_is_the_method(name: str) -> None:
-    tree = OmegaConf.create(files("conf").joinpath(f"method/{name}.yaml").read_text())
+    tree = OmegaConf.create(files("dix.conf").joinpath(f"method/{name}.yaml").read_text())
     assert list(tree) == [name]
     made = instantiate(tree[name])
     assert made == CONTROLS[name]

@@ -90,7 +90,8 @@ def intercepts(model: Classifier, x: Tensor) -> list[Tensor]:
     handles = [m.register_forward_hook(hook) for m in modules]
     x = x.clone().requires_grad_()
     score = model.network(x).gather(1, TARGETS[:, None]).sum()
-    [handle.remove() for handle in handles]
+    for handle in handles:
+        handle.remove()
     calls = [call for call in calls if call[2].requires_grad and call[2].ndim == 4]
     grads = torch.autograd.grad(score, [x, *(out for _, _, out in calls)])
     terms = [x.detach() * grads[0]]
@@ -211,6 +212,6 @@ def test_unknown_options_are_refused() -> None:
 
 @pytest.mark.parametrize(("name", "method"), [("fg", FullGrad()), ("fg_pgc", PGC)])
 def test_configuration_is_the_method(name: str, method: FullGrad) -> None:
-    made = instantiate(OmegaConf.create(files("conf").joinpath(f"method/{name}.yaml").read_text())[name])
+    made = instantiate(OmegaConf.create(files("dix.conf").joinpath(f"method/{name}.yaml").read_text())[name])
     assert made == method
     assert isinstance(made, Explainer)

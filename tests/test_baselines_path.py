@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -127,7 +128,7 @@ def pair_call(made: Classifier, target: int) -> Callable[..., dict[str, np.ndarr
     return call
 
 
-def pair_maps(passes: Passes, method: object, **options: object) -> Tensor:
+def pair_maps(passes: Passes, method: Any, **options: Any) -> Tensor:
     """Attributions [B, 3, S, S] of a method of `saliency` on the normalised images."""
     warnings.simplefilter("ignore", DeprecationWarning)  # of numpy.quantile(interpolation=...); pytest resets filters
     found = []
@@ -429,7 +430,8 @@ def test_equal_paths_are_walked_once() -> None:
     passes = passes_of(classifier("resnet"))
     count = Count()
     handle = passes.classifier.network.register_forward_pre_hook(count)
-    for method in (ALL["ig"], ALL["gig"], ALL["big"]):
+    chosen: list[Any] = [ALL["ig"], ALL["gig"], ALL["big"]]
+    for method in chosen:
         method.explain(passes)
         before = count.rows
         replace(method, reduction="sum", label="other").explain(passes)

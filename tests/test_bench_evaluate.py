@@ -15,7 +15,7 @@ import pytest
 import torch
 from support import engine_jobs as parts
 
-from dix.baselines.controls import Random
+from dix.baselines.controls import Ones, Random
 from dix.bench.run import runtime
 from dix.bench.run.evaluate import evaluate
 from dix.bench.run.job import describe
@@ -84,7 +84,7 @@ def test_any_shards_in_any_order_give_the_rows_of_one_run(tmp_path: Path) -> Non
 
 def test_a_run_that_stops_half_way_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     whole = run(tmp_path / "whole")
-    broken = parts.job(methods={"brightness": parts.Brightness(), "random": Random(), "ones": parts.Ones()})
+    broken = parts.job(methods={"brightness": parts.Brightness(), "random": Random(), "ones": Ones()})
 
     def stop(done: int, total: int) -> None:
         if done == 2:

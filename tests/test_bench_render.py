@@ -62,7 +62,7 @@ def hostile_table():
 
 def markdown_tables(text):
     """All tables of a Markdown text as lists of cells."""
-    found = [[]]
+    found: list[list[list[str]]] = [[]]
     for line in text.splitlines():
         if line.startswith("| "):
             found[-1].append([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]])

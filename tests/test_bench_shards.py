@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -268,7 +269,7 @@ def test_a_terminated_process_stores_what_it_has(tmp_path: Path) -> None:
     """SIGTERM arrives between two flushes that are an hour apart."""
     code = made.SHARD.replace("batch_size=1", "batch_size=1, flush_seconds=3600.0")
     process = subprocess.Popen(
-        [made.sys.executable, "-c", code, str(tmp_path), "0", "1", "8", "0.3"],
+        [sys.executable, "-c", code, str(tmp_path), "0", "1", "8", "0.3"],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
         stderr=subprocess.DEVNULL,
     )

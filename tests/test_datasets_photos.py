@@ -114,7 +114,7 @@ def test_photos_show_different_pictures() -> None:
 
 
 def test_a_missing_package_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingData, match=r"'foolbox' is not installed.*dix data prepare embedded"):
         Photos().read(0)
 

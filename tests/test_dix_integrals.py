@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -60,10 +61,7 @@ def literal_layers(kind: str, classifier: Classifier, image: Tensor, phi: str, s
     for hook in hooks:
         hook.remove()
     tails = CNNS[kind].tails
-    return [
-        literal_sum(lambda r, alias=alias: tails[alias](network, r), seen[alias][0], target, steps, PHIS[phi])
-        for alias in ALIASES
-    ]
+    return [literal_sum(partial(tails[alias], network), seen[alias][0], target, steps, PHIS[phi]) for alias in ALIASES]
 
 
 @pytest.mark.parametrize("kind", CNNS)
@@ -300,7 +298,7 @@ def test_methods_share_each_layers_integral() -> None:
             runs[alias] += len(args[0])  # type: ignore[arg-type]
             return original(*args)
 
-        tail.logits = counted  # type: ignore[method-assign]
+        tail.logits = counted  # type: ignore[method-assign, assignment]
     methods = [Dix(depth=1), Dix(depth=2), Dix(depth=3), Dix(depth=2, combine="product"), Dix(phi="gradient")]
     for method in methods:
         method.explain(passes)

@@ -15,7 +15,7 @@ from torch import Tensor
 from dix.metrics.api import Case, ImageBatch, Metric, Prediction, Probe, Scores, mean_summary
 from dix.metrics.curves import area
 from dix.metrics.derived import Difference
-from dix.metrics.faithfulness import RISE_FRACTIONS, Del, Ins, Neg, Pos
+from dix.metrics.faithfulness import Del, Ins, Neg, Pos
 from dix.metrics.fills import canvas
 from dix.metrics.options import floats
 from dix.metrics.probes import Blackout
@@ -319,9 +319,9 @@ def test_fills_are_the_stated_colours() -> None:
 
 def test_rise_schedule_inserts_onto_a_blurred_canvas() -> None:
     insertion, deletion = Ins(TENTHS, schedule="rise"), Del(TENTHS, schedule="rise")
-    assert len(RISE_FRACTIONS) == 225
-    assert insertion.probe == Blackout(RISE_FRACTIONS, "blur", "least")
-    assert deletion.probe == Blackout(RISE_FRACTIONS, "imagenet", "most")
+    rows = tuple(k / 224 for k in range(225))  # RISE's authors change one row's worth of 224 pixels a step
+    assert insertion.probe == Blackout(rows, "blur", "least")
+    assert deletion.probe == Blackout(rows, "imagenet", "most")
     images = torch.rand(1, 3, 224, 224)
     seen: list[Tensor] = []
 

@@ -9,6 +9,11 @@ from dix.metrics import median_curve
 from dix.metrics.median_curve import GRID, Curves, MedianArea, WeightedMedians, on_grid
 
 
+def test_the_grid_is_that_of_pairs_code() -> None:
+    """Its curves are read at 1,000 equal steps and at 1."""
+    assert pytest.approx([k / 1000 for k in range(1001)], abs=1e-15) == GRID.tolist()
+
+
 def points(n: int, seed: int = 0, k: int = 13) -> np.ndarray:
     """Information that rises, and predictions that mostly rise with it."""
     draw = np.random.default_rng(seed)

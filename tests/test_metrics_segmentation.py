@@ -207,6 +207,6 @@ def test_masks_of_another_size_are_refused() -> None:
 
 
 def test_metrics_satisfy_the_contract_and_say_which_are_extra() -> None:
-    metrics: list[Metric] = [metric() for metric in ALL]
+    metrics: list[Metric] = [metric() for metric in ALL]  # type: ignore[misc]
     assert all(isinstance(m, Metric) and m.needs_mask and m.probe is None for m in metrics)
     assert {m.label for m in metrics if m.extra} == {"AP (object)", "best IoU", "pointing", "energy"}

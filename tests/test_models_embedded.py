@@ -67,7 +67,7 @@ def onnx_tokens(image: np.ndarray) -> np.ndarray:
     del model.graph.node[last + 1 :], model.graph.output[:]
     model.graph.output.append(onnx.helper.make_tensor_value_info(TOKENS, onnx.TensorProto.FLOAT, None))
     (tokens,) = ReferenceEvaluator(model).run([TOKENS], {"input_image": image})
-    return tokens
+    return np.asarray(tokens)
 
 
 @torch.no_grad()
@@ -126,7 +126,7 @@ def test_head_file_is_small_and_says_what_it_is() -> None:
 
 def test_head_survives_its_file_and_equal_heads_give_equal_bytes(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
-    head = FewShotHead((3, 7), *(random.random(shape) for shape in ((2, 5), 2, 5, 5)), facts={"note": "n"})
+    head = FewShotHead((3, 7), *(random.random(shape) for shape in ((2, 5), 2, 5, 5)), facts={"note": "n"})  # type: ignore[misc]
     files = [tmp_path / name for name in ("a.npz", "b.npz")]
     for file in files:
         head.save(file)

@@ -131,7 +131,7 @@ def test_carriers_say_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(carriers, "missing", lambda: {"foolbox": "3.3.4"})
     with pytest.raises(ValueError, match=r"no folder .*nowhere: expected one that holds the carriers' wheels"):
         carriers.install(tmp_path / "nowhere")
-    monkeypatch.setattr(carriers.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"no pip.*ensurepip.*carriers\.txt"):
         carriers.install()
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,10 @@ def done(folder: Path, method: str) -> int:
     return sum(cell.done for cell in survey(ResultStore(folder)).cells if cell.method == method)
 
 
+def begun(folder: Path, method: str) -> bool:
+    return done(folder, method) >= 1
+
+
 def listed(environment: dict[str, str]) -> list[str]:
     """The jobs that wait, run or are ending."""
     words = ["squeue", "--noheader", "--array", "--format=%i"]
@@ -127,7 +132,7 @@ def test_jobs_that_are_cancelled_requeued_and_late_end_with_the_bits_of_one_proc
         ("slow_cancelled", ["scancel"]),
         ("slow_killed", ["scancel"]),
     ):
-        wait_for(f"rows of {method}", lambda method=method: done(folder, method) >= 1)
+        wait_for(f"rows of {method}", partial(begun, folder, method))
         job = slurm_id(slurm, method, methods)
         subprocess.run([*order, job], env=slurm, check=True)
     assert 1 <= done(folder, "slow_killed") < IMAGES
