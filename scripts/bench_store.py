@@ -21,7 +21,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from dix.bench.store.rows import SCHEMA, Cell, ResultStore
+from dix.bench.store.cells import StoredCell
+from dix.bench.store.columns import SCHEMA
+from dix.bench.store.results import ResultStore
 from dix.bench.store.status import survey
 from dix.bench.tables import paper, samples
 from dix.bench.tables.build import build
@@ -55,10 +57,10 @@ def main() -> None:
         subprocess.run([sys.executable, __file__, *sys.argv[1:], "--phase", phase], check=True)
 
 
-def cells_of(model: str, protocol: str) -> list[Cell]:
+def cells_of(model: str, protocol: str) -> list[StoredCell]:
     """Table 1's cells of one model."""
     methods = paper.layout(1).methods
-    return [Cell(model, "imagenet", a, b, protocol, {"made": "up"}) for a in methods for b in METRICS]
+    return [StoredCell(model, "imagenet", a, b, protocol, {"made": "up"}) for a in methods for b in METRICS]
 
 
 def names(count: int) -> np.ndarray:
@@ -91,7 +93,7 @@ def write_shard(work: tuple[argparse.Namespace, str, int]) -> int:
     return rows
 
 
-def rows_of(cell: Cell, images: np.ndarray, generator: np.random.Generator) -> pa.Table:
+def rows_of(cell: StoredCell, images: np.ndarray, generator: np.random.Generator) -> pa.Table:
     """Made-up rows of one cell."""
     n = len(images)
     value = 50 + 10 * generator.standard_normal(n)

@@ -15,7 +15,7 @@ from torch import Tensor
 from dix.bench.run.estimate import calibrate, forecast, remaining
 from dix.bench.run.evaluate import evaluate
 from dix.bench.run.job import Job
-from dix.bench.store.rows import ResultStore
+from dix.bench.store.results import ResultStore
 from dix.cli.estimate import _work as work_of
 from dix.cli.estimate import duration, lines, size
 from dix.metrics.api import Case, Predict, Scores, Trace, mean_summary

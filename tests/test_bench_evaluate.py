@@ -20,7 +20,7 @@ from dix.bench.run import runtime
 from dix.bench.run.evaluate import evaluate
 from dix.bench.run.job import describe
 from dix.bench.store.errors import StaleResults
-from dix.bench.store.rows import ResultStore
+from dix.bench.store.results import ResultStore
 from dix.datasets.api import CorruptSample
 from dix.metrics.faithfulness import Neg
 
@@ -197,7 +197,9 @@ def test_unreadable_images_stop_the_run_or_are_left_out_by_name(tmp_path: Path) 
         evaluate(parts.job(dataset=broken), ResultStore(tmp_path / "stop"))
     outcome = evaluate(parts.job(dataset=broken, on_error="skip"), ResultStore(tmp_path / "skip"))
     assert outcome.unread == {"image4": "image4: made to be unreadable"}
-    assert ResultStore(tmp_path / "skip").read_json("unread") == [{"image4": "image4: made to be unreadable"}]
+    assert ResultStore(tmp_path / "skip").read_json("unread")[0]["images"] == {
+        "image4": "image4: made to be unreadable"
+    }
     assert len(ResultStore(tmp_path / "skip").rows()) == 7 * 3 * 4
 
 
@@ -239,7 +241,7 @@ def test_a_killed_process_leaves_a_store_that_resumes_to_the_same_bits(tmp_path:
         import sys, time
         import dix.models; from support import engine_jobs as parts
         from dix.bench.run.evaluate import evaluate
-        from dix.bench.store.rows import ResultStore
+        from dix.bench.store.results import ResultStore
         evaluate(parts.job(batch_size=1), ResultStore(sys.argv[1]), lambda done, total: time.sleep(0.15))
     """)
     whole = run(tmp_path / "whole", batch_size=1)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
+from dix.bench.store.cells import StoredCell
+from dix.bench.store.columns import Row
 from dix.bench.store.errors import StaleResults, differing
-from dix.bench.store.rows import Cell, ResultStore, Row
+from dix.bench.store.results import ResultStore
 
-CELL = Cell("m", "d", "gc", "neg", "p", {"weights": "abc", "steps": 10})
+CELL = StoredCell("m", "d", "gc", "neg", "p", {"weights": "abc", "steps": 10})
 
 
 def rows(*images: str, value: float = 1.0) -> list[Row]:
@@ -65,7 +66,7 @@ def test_a_damaged_part_is_set_aside_and_its_rows_are_missing(tmp_path: Path, da
 def test_half_written_files_are_never_seen(tmp_path: Path) -> None:
     store = opened(tmp_path)
     store.append(CELL.group, rows("a"))
-    (store.folder / "rows" / CELL.group / ".part-x.parquet.tmp").write_bytes(b"half")
+    (store.folder / "rows" / CELL.group.folder / ".part-x.parquet.tmp").write_bytes(b"half")
     assert store.done(CELL.group) == {CELL.digest: {"a"}}
     assert not store.damaged()
 
@@ -73,7 +74,7 @@ def test_half_written_files_are_never_seen(tmp_path: Path) -> None:
 def test_other_identity_by_the_same_names_is_refused_and_nothing_is_lost(tmp_path: Path) -> None:
     store = opened(tmp_path)
     store.append(CELL.group, rows("a"))
-    other = Cell("m", "d", "gc", "neg", "p", {"weights": "abc", "steps": 25})
+    other = StoredCell("m", "d", "gc", "neg", "p", {"weights": "abc", "steps": 25})
     with pytest.raises(StaleResults, match=r"steps: stored 10, wanted 25"):
         store.open([other])
     assert store.rows()["image"].tolist() == ["a"]
@@ -100,13 +101,14 @@ def test_differing_names_nested_keys() -> None:
 
 def test_json_records_are_replaced_and_forgotten(tmp_path: Path) -> None:
     store = opened(tmp_path)
-    store.write_json("failures", "job", {"message": "one"})
-    store.write_json("failures", "job", {"message": "two"})
-    assert store.read_json("failures") == [{"message": "two"}]
+    one = {**CELL.group._asdict(), "job": "job", "method": "gc", "images": ["a"], "message": "one"}
+    store.write_json("failures", "job", one)
+    store.write_json("failures", "job", one | {"message": "two"})
+    assert store.read_json("failures") == [one | {"message": "two"}]
     (store.folder / "failures" / "bad.json").write_text("{")
-    assert store.read_json("failures") == [{"message": "two"}]
+    assert store.read_json("failures") == [one | {"message": "two"}]
     assert store.damaged() == ["bad.json"]
     store.forget("failures", "job")
     store.forget("failures", "job")
     assert store.read_json("failures") == []
-    assert json.loads((store.folder / "cells" / f"{CELL.key}.json").read_text())["cell"] == CELL.digest
+    assert [cell["cell"] for cell in store.cells()] == [CELL.digest]

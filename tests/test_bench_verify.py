@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,6 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from support.engine_jobs import Brightness, Failing, Made, NotFinite, job
 
@@ -19,7 +19,9 @@ from dix.baselines.controls import Random
 from dix.bench.run.evaluate import evaluate
 from dix.bench.run.job import Job
 from dix.bench.run.verify import Checked, sample, verify
-from dix.bench.store.rows import ResultStore
+from dix.bench.store.cells import Group
+from dix.bench.store.columns import SCHEMA
+from dix.bench.store.results import ResultStore
 from dix.cli import main
 
 DIX = [sys.executable, "-m", "dix.cli"]
@@ -31,7 +33,7 @@ def whole(**changes: object) -> Job:
 
 
 def checked(store: ResultStore, made: Job, count: int = 1000, seed: int = 0) -> list[Checked]:
-    def part(group: str, methods: Sequence[str], metrics: Sequence[str]) -> Job:
+    def part(group: Group, methods: Sequence[str], metrics: Sequence[str]) -> Job:
         assert group == made.group
         some = {name: made.methods[name] for name in methods}
         return dataclasses.replace(made, methods=some, metrics={name: made.metrics[name] for name in metrics})
@@ -49,13 +51,14 @@ def store(tmp_path: Path) -> ResultStore:
 def changed(store: ResultStore, change: dict[str, object], image: str, metric: str, method: str = "random") -> None:
     """Write other values into the stored row of one image, metric and method."""
     digests = {cell["cell"] for cell in store.cells() if (cell["metric"], cell["method"]) == (metric, method)}
-    for path in store.folder.glob("rows/*/*.parquet"):
-        table = pq.read_table(path)
-        records = table.to_pylist()
+    for group in store.groups():
+        records = store.parts.read(group, SCHEMA.names).to_pylist()
         for record in records:
             if record["image"] == image and record["cell"] in digests:
                 record.update(change)
-        pq.write_table(pa.Table.from_pylist(records, schema=table.schema), path)
+        for path in store.parts.paths(group):
+            path.unlink()
+        store.append_table(group, pa.Table.from_pylist(records, schema=SCHEMA))
 
 
 def test_an_untouched_store_is_the_same_to_the_last_row(store: ResultStore) -> None:
@@ -86,7 +89,7 @@ def test_rows_are_recomputed_in_their_own_batch(store: ResultStore) -> None:
         ({"value": 55.5}, "value: stored 55.5, now "),
         ({"curve": [0.0, 0.25, 0.5]}, "curve: stored 3 numbers, now 4"),
         ({"reason": "made up"}, "reason: stored 'made up', now ''"),
-        ({"value": float("nan")}, "value: stored nan, now "),
+        ({"value": float("nan")}, "reason: stored 'the stored value is not a number', now ''"),
     ],
 )
 def test_a_changed_row_is_named(store: ResultStore, change: dict[str, object], fault: str) -> None:
@@ -147,7 +150,7 @@ def test_the_command_verifies_what_several_runs_stored(results: Path, capsys: py
     assert main(["verify", str(results), "--sample", "9"]) == 0
     out = capsys.readouterr().out
     assert "4 of 4 rows are the same (within 0.001 + 1e-05 of the value)" in out
-    assert out.count("same    efficientnet_lite0--photos--thesis") == 4
+    assert out.count("same    efficientnet_lite0 · photos · thesis") == 4
 
 
 def test_the_command_fails_where_a_row_was_changed(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,8 +169,9 @@ def test_the_command_runs_no_foreign_class_unasked(results: Path, capsys: pytest
     copy = results.parent / "foreign"
     shutil.copytree(results, copy)
     store = ResultStore(copy)
-    for path in (copy / "store" / "provenance").glob("*.json"):
-        path.write_text(path.read_text(encoding="utf-8").replace("dix.baselines.cam.GradCam", "somebody.Else"))
+    for name, record in store.records.all("provenance").items():
+        text = json.dumps(record).replace("dix.baselines.cam.GradCam", "somebody.Else")
+        store.write_json("provenance", name, json.loads(text))
     assert len(store.rows()) == 4
     assert main(["verify", str(copy), "--sample", "9"]) == 1
     assert "the results name somebody.Else, which is not this suite's; --trust runs it" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dix.bench.store.rows import Cell, ResultStore, Row
+from dix.bench.store.cells import StoredCell
+from dix.bench.store.columns import Row
+from dix.bench.store.results import ResultStore
 from dix.bench.tables import paper
 from dix.cli import main
 from dix.cli.config import composed
@@ -34,6 +37,8 @@ def record(name: str, model: str, dataset: str, **changes: Any) -> dict[str, Any
     }
     return {
         "job": f"{model}--{dataset}--thesis",
+        "dataset": dataset,
+        "protocol": "thesis",
         "model": model,
         "weights": weights,
         "device": "a machine",
@@ -55,7 +60,7 @@ def filled(
     """A results folder with the images' values by (model, data set, method, metric)."""
     store = ResultStore(folder)
     for (model, dataset, method, metric), numbers in values.items():
-        cell = Cell(model, dataset, method, metric, protocol, identity or {"method": method, "metric": metric})
+        cell = StoredCell(model, dataset, method, metric, protocol, identity or {"method": method, "metric": metric})
         store.open([cell])
         store.append(cell.group, [_row(cell, f"{i:03d}", value) for i, value in enumerate(numbers)])
     for number, one in enumerate(records):
@@ -63,7 +68,7 @@ def filled(
     return store
 
 
-def _row(cell: Cell, image: str, value: float) -> Row:
+def _row(cell: StoredCell, image: str, value: float) -> Row:
     """A row whose summary over one image is `value`, whatever the metric's way to reduce."""
     parts = {"pa": [value, 100.0], "miou": [value, 100.0, value, 100.0]}.get(cell.metric, [])
     curve: list[float] = []
@@ -241,7 +246,9 @@ def test_a_page_stays_small_however_many_pictures_are_kept(tmp_path: Path) -> No
         Image.fromarray(noise).save(folder / "photo.png")
         for method in ("gc", "dix2", "dix3"):
             Image.fromarray(noise[..., 0]).save(folder / f"{method}.png")
-        (folder / "about.json").write_text(f'{{"image": "{index:03d}", "explained": "cat", "probability": 0.5}}')
+        about = {"image": f"{index:03d}", "explained": "cat", "probability": 0.5}
+        names = {"model": "resnet101", "dataset": "imagenet", "protocol": "thesis"}
+        (folder / "about.json").write_text(json.dumps({**names, **about}))
     assert main(["report", str(tmp_path)]) == 0
     page = (tmp_path / "index.html").read_bytes()
     assert len(page) < 10_000_000

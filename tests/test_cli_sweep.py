@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from dix.bench.store.rows import Cell, ResultStore, Row
+from dix.bench.store.cells import StoredCell
+from dix.bench.store.columns import Row
+from dix.bench.store.results import ResultStore
 from dix.bench.store.status import survey
 from dix.cli.config import CONF, composed
 from dix.cli.run import check_launcher
@@ -128,7 +130,7 @@ def test_a_joblib_process_that_is_killed_cancels_nobody_and_is_named(tmp_path: P
 
 
 def test_merge_and_status_by_name(tmp_path: Path) -> None:
-    cell = Cell("m", "d", "gc", "neg", "p", {"steps": 10})
+    cell = StoredCell("m", "d", "gc", "neg", "p", {"steps": 10})
     for name, image in (("laptop", "a"), ("cluster", "b")):
         store = ResultStore(tmp_path / "results" / name)
         store.open([cell])
@@ -140,7 +142,7 @@ def test_merge_and_status_by_name(tmp_path: Path) -> None:
     assert "all: 2 of 2 rows (100.0 %), complete" in status.stdout
     assert json.loads(dix(tmp_path, "status", "all", "--json").stdout)["missing"] == 0
     other = ResultStore(tmp_path / "results" / "older")
-    other.open([Cell("m", "d", "gc", "neg", "p", {"steps": 25})])
+    other.open([StoredCell("m", "d", "gc", "neg", "p", {"steps": 25})])
     refused = dix(tmp_path, "merge", "older", "all")
     assert refused.returncode == 1
     assert "steps: stored 10, wanted 25" in refused.stderr

@@ -27,7 +27,7 @@ from dix.bench.sanity.series import data_series, parameter_series
 from dix.bench.sanity.settings import Sanity, Train
 from dix.bench.sanity.strips import kept_strips
 from dix.bench.sanity.train import Task, train
-from dix.bench.store.rows import ResultStore
+from dix.bench.store.results import ResultStore
 from dix.classifier import Classifier
 from dix.cli import main
 from dix.datasets.mnist import Mnist

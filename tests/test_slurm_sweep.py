@@ -16,7 +16,7 @@ import pytest
 from support import store_writers as made
 
 from dix.bench.store.ledger import jobs
-from dix.bench.store.rows import ResultStore
+from dix.bench.store.results import ResultStore
 from dix.bench.store.status import survey
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from dix.bench.run.estimate import Forecast, Work, calibrate, forecast, remaining
 from dix.bench.run.job import Job
-from dix.bench.store.rows import ResultStore
+from dix.bench.store.results import ResultStore
 from dix.cli.options import add_overrides, overrides_of
 from dix.cli.session import open_job
 from dix.cli.sweep import configurations

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dix.bench.report.notes import facts
-from dix.bench.store.rows import ResultStore
+from dix.bench.store.results import ResultStore
 from dix.bench.store.status import survey
 from dix.bench.tables import samples
 from dix.bench.tables.table import Evidence
@@ -33,7 +33,7 @@ def provenance(store: ResultStore) -> dict[str, Any]:
         "versions": records[0]["versions"] if records else {},
         "encoders": {name: codec for record in records for name, codec in record.get("codecs", {}).items()},
         "commit": sorted({record["commit"] for record in records}),
-        "unread": {image: reason for record in store.read_json("unread") for image, reason in record.items()},
+        "unread": {i: reason for record in store.read_json("unread") for i, reason in record["images"].items()},
         "cost": [_cost(record) for record in records],
         "damaged files set aside": store.damaged(),
         "incomplete": incomplete(store),
@@ -49,7 +49,7 @@ def _incomparable(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _dataset(record: Mapping[str, Any]) -> str:
-    return str(record["job"]).split("--")[1]
+    return str(record["dataset"])
 
 
 def _cost(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def incomplete(store: ResultStore) -> list[str]:
         own = [cell for cell in cells if cell.group == group]
         missing, failed = (sum(getattr(cell, what) for cell in own) for what in ("missing", "failed"))
         lines.append(
-            f"{group.replace('--', ', ')}: {missing:,} rows missing and {failed:,} failed in {len(own)} cells; "
+            f"{', '.join(group)}: {missing:,} rows missing and {failed:,} failed in {len(own)} cells; "
             f"`dix status {store.folder.parent.name}` names them"
         )
     return lines

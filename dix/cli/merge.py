@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from dix.bench.store.merge import merge
-from dix.bench.store.rows import ResultStore
+from dix.bench.store.results import ResultStore
 from dix.cli.report import results_folder
 
 

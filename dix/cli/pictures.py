@@ -31,7 +31,7 @@ def gallery_of(folder: Path, table: Table, evidence: Evidence) -> list[GalleryIt
     order = [(place, group) for group, files in groups.items() for place in range(len(files))]
     items, left = {}, PAGE
     for place, group in sorted(order):
-        item = _gallery_item(groups[group][place].parent, group, table, evidence)
+        item = _gallery_item(groups[group][place].parent, table, evidence)
         left -= sum(map(len, (item.photo_png, *item.overlays.values())))
         if left < 0:
             break
@@ -39,9 +39,9 @@ def gallery_of(folder: Path, table: Table, evidence: Evidence) -> list[GalleryIt
     return [items[key] for key in sorted(items)]
 
 
-def _gallery_item(folder: Path, group: str, table: Table, evidence: Evidence) -> GalleryItem:
+def _gallery_item(folder: Path, table: Table, evidence: Evidence) -> GalleryItem:
     about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-    model, dataset, protocol = group.split("--")
+    model, dataset, protocol = (str(about[name]) for name in ("model", "dataset", "protocol"))
     photo = _pixels(folder / "photo.png")
     maps = {path.stem: _pixels(path) for path in folder.glob("*.png") if path.stem != "photo"}
     order = list(dict.fromkeys([*table.labels.methods, *table.layout.methods, *sorted(maps)]))

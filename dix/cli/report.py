@@ -18,7 +18,7 @@ from dix.bench.report.html import render_html
 from dix.bench.report.latex import render_latex
 from dix.bench.report.markdown import render_markdown
 from dix.bench.report.notes import head
-from dix.bench.store.rows import ResultStore
+from dix.bench.store.results import ResultStore
 from dix.bench.tables import paper, samples
 from dix.bench.tables.build import build
 from dix.bench.tables.curves import curve_panels

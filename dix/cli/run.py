@@ -94,7 +94,7 @@ def _announce(results: str, config: Any, words: Sequence[str]) -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    from dix.bench.store.rows import ResultStore
+    from dix.bench.store.results import ResultStore
 
     given = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
     try:
@@ -141,7 +141,7 @@ def _wait_for_slurm(results: Path) -> int:
 
 
 def _failures(results: str) -> list[str]:
-    from dix.bench.store.rows import ResultStore
+    from dix.bench.store.results import ResultStore
 
     records = ResultStore(results).read_json("failures")
     return [f"{record['job']} {record['method']}: {_first_line(record['message'])}" for record in records]
@@ -150,7 +150,7 @@ def _failures(results: str) -> list[str]:
 def _stopped(results: str, all_dead: bool) -> list[str]:
     """Jobs that were begun and are not complete; without those that still show signs of life, unless all are dead."""
     from dix.bench.store.ledger import lives, unfinished
-    from dix.bench.store.rows import ResultStore
+    from dix.bench.store.results import ResultStore
 
     store = ResultStore(results)
     return [key for key, record in unfinished(store).items() if all_dead or not lives(store, key, record)]

@@ -17,7 +17,7 @@ from dix.bench.sanity.figures import figures_of
 from dix.bench.sanity.report import documents
 from dix.bench.sanity.series import Series, data_series, parameter_series
 from dix.bench.sanity.settings import Sanity
-from dix.bench.store.rows import ResultStore
+from dix.bench.store.results import ResultStore
 from dix.classifier import Classifier
 from dix.cli.config import composed
 from dix.cli.construct import build
@@ -90,7 +90,7 @@ def _provenance(config: DictConfig, made: Job, series: Series, seconds: float) -
     weights = made.classifier.weights
     return {
         "job": f"{made.name} {series.name}",
-        "model": made.classifier.name,
+        **made.group._asdict(),
         "weights": {"source": weights.source, "trained": weights.trained, "note": weights.note},
         "fingerprint": made.classifier.fingerprint,
         "device": runtime.machine(made.classifier.device),

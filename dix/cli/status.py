@@ -7,7 +7,8 @@ import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 
-from dix.bench.store.rows import ResultStore
+from dix.bench.store.cells import Group
+from dix.bench.store.results import ResultStore
 from dix.bench.store.status import CellStatus, Status, survey
 from dix.cli.report import results_folder
 
@@ -61,14 +62,14 @@ def _jobs(status: Status) -> str:
     return ", ".join(parts) or "none on record"
 
 
-def _block(group: str, cells: Sequence[CellStatus]) -> Iterator[str]:
+def _block(group: Group, cells: Sequence[CellStatus]) -> Iterator[str]:
     """One line a method, one column a metric."""
     metrics = list(dict.fromkeys(cell.metric for cell in cells))
     methods = list(dict.fromkeys(cell.method for cell in cells))
     texts = {(cell.method, cell.metric): _cell(cell) for cell in cells}
     widths = [max(len(name), *(len(texts.get((m, name), "")) for m in methods)) for name in metrics]
     first = max(len(name) for name in methods)
-    yield group.replace("--", " · ")
+    yield group.title
     yield "  ".join(["", " " * first, *(name.rjust(width) for name, width in zip(metrics, widths, strict=True))])
     for method in methods:
         own = [texts.get((method, name), "").rjust(width) for name, width in zip(metrics, widths, strict=True)]

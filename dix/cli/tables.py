@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from dix.bench.store.rows import ResultStore
+from dix.bench.store.results import ResultStore
 from dix.bench.tables import paper
 from dix.cli.construct import data_set
 from dix.cli.options import add_config_dir, folders_of, search_path

@@ -18,8 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 from dix.bench.run import runtime
 from dix.bench.run.evaluate import Outcome, evaluate
 from dix.bench.run.job import Job
+from dix.bench.store.cells import Group
 from dix.bench.store.ledger import RUNNING
-from dix.bench.store.rows import ResultStore
+from dix.bench.store.results import ResultStore
 from dix.cli.progress import progress_of
 from dix.cli.session import open_job
 
@@ -73,7 +74,9 @@ def _died_too_often(store: ResultStore, key: str) -> bool:
 
 
 def _record_failure(store: ResultStore, key: str, message: str) -> None:
-    store.write_json("failures", key, {"job": key, "method": "(all)", "images": [], "message": message})
+    nothing = dict.fromkeys(Group._fields, "")
+    record = {**nothing, "job": key, "method": "(all)", "images": [], "message": message}
+    store.write_json("failures", key, record)
 
 
 def _run(config: DictConfig, store: ResultStore, key: str, begun: float) -> None:
@@ -102,7 +105,7 @@ def _provenance(config: DictConfig, job: Job, outcome: Outcome, wall: float) -> 
     weights = job.classifier.weights
     return {
         "job": job.key,
-        "model": job.classifier.name,
+        **job.group._asdict(),
         "weights": dataclasses.asdict(weights),
         "fingerprint": job.classifier.fingerprint,
         "device": runtime.machine(job.classifier.device),

@@ -10,8 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from dix.bench.run.job import Job
 from dix.bench.run.settings import Protocol, Run
-from dix.bench.run.verify import ABSOLUTE, RELATIVE, Checked, sample, verify
-from dix.bench.store.rows import ResultStore
+from dix.bench.run.verify import Checked, sample, verify
+from dix.bench.store.cells import Group, group_of
+from dix.bench.store.conflicts import ABSOLUTE, RELATIVE
+from dix.bench.store.results import ResultStore
 from dix.cli.report import results_folder
 from dix.cli.session import open_job
 
@@ -30,14 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Print every row beside its recomputed self; 1 where one differs."""
     store = ResultStore(results_folder(arguments.results))
-    records: dict[str, list[dict[str, Any]]] = {}
+    records: dict[Group, list[dict[str, Any]]] = {}
     for record in store.read_json("provenance"):
         records.setdefault(group_of(record), []).append(record)
     names = sample(store.rows(), arguments.sample, arguments.seed)
 
-    def job(group: str, methods: Sequence[str], metrics: Sequence[str]) -> Job:
+    def job(group: Group, methods: Sequence[str], metrics: Sequence[str]) -> Job:
         if group not in records:
-            raise ValueError(f"{arguments.results} holds no provenance of {group}; its run did not end")
+            raise ValueError(f"{arguments.results} holds no provenance of {group.title}; its run did not end")
         return _job(records[group], methods, metrics, arguments.trust)
 
     faults = 0
@@ -49,11 +51,6 @@ def main(arguments: argparse.Namespace) -> int:
         + (f"; {faults} differ" if faults else "")
     )
     return 1 if faults else 0
-
-
-def group_of(record: Mapping[str, Any]) -> str:
-    """The group of rows that a provenance record belongs to: its job without the shard."""
-    return "--".join(str(record["job"]).split("--")[:3])
 
 
 def _job(records: Sequence[Mapping[str, Any]], methods: Sequence[str], metrics: Sequence[str], trust: bool) -> Job:
@@ -92,7 +89,7 @@ def _targets(node: Any) -> Iterator[str]:
 
 def _line(checked: Checked) -> str:
     name = checked.name
-    what = f"{name.group} {name.method} {name.metric} {name.image}"
+    what = f"{name.group.title} {name.method} {name.metric} {name.image}"
     return f"{'differs' if checked.fault else 'same':<8}{what}: {checked.stored:.6g}, again {checked.again:.6g}" + (
         f" ({checked.fault})" if checked.fault else ""
     )

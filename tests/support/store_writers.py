@@ -10,7 +10,8 @@ import textwrap
 from pathlib import Path
 
 from dix.bench.run.evaluate import evaluate
-from dix.bench.store.rows import NAMES, ResultStore
+from dix.bench.store.cells import NAMES
+from dix.bench.store.results import ResultStore
 from support import engine_jobs as parts
 
 #: One process that computes a shard of a job on made images, slowly enough to be killed in the middle.
@@ -18,7 +19,7 @@ SHARD = textwrap.dedent("""
     import sys, time
     import dix.models; from support import engine_jobs as parts
     from dix.bench.run.evaluate import evaluate
-    from dix.bench.store.rows import ResultStore
+    from dix.bench.store.results import ResultStore
     folder, shard, of, images, pause = sys.argv[1], *map(int, sys.argv[2:5]), float(sys.argv[5])
     job = parts.job(dataset=parts.Made(count=images), batch_size=1, shard=[shard, of])
     evaluate(job, ResultStore(folder), lambda done, total: time.sleep(pause))
@@ -30,7 +31,7 @@ NURSERY = textwrap.dedent("""
     import os, signal, sys, time
     import dix.models; from support import engine_jobs as parts
     from dix.bench.run.evaluate import evaluate
-    from dix.bench.store.rows import ResultStore
+    from dix.bench.store.results import ResultStore
     folder, of, images, pause = sys.argv[1], *map(int, sys.argv[2:4]), float(sys.argv[4])
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for line in sys.stdin:
@@ -93,3 +94,10 @@ def content(folder: Path) -> bytes:
         texts = [str(item) for item in (*row[:6], row[9], row[10])]
         digest.update("|".join(texts).encode() + row[6].hex().encode() + row[7].tobytes() + row[8].tobytes())
     return digest.digest() + len(rows).to_bytes(8, "big")
+
+
+def provenance(**more: object) -> dict[str, object]:
+    """A record of what a run was, with what every such record must have."""
+    names = {"job": "m--d--p", "model": "m", "dataset": "d", "protocol": "p"}
+    weights = {"source": "made up", "trained": False, "note": ""}
+    return {**names, "weights": weights, "config": {}, "cost": {}, "versions": {}, **more}

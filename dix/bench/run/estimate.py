@@ -24,7 +24,9 @@ from torch import Tensor, nn
 
 from dix.bench.run.evaluate import explain, predict
 from dix.bench.run.job import Job
-from dix.bench.store.rows import ResultStore, Row
+from dix.bench.store.cells import Group
+from dix.bench.store.columns import Row
+from dix.bench.store.results import ResultStore
 from dix.datasets.loader import Batch, load
 from dix.maps import faults, min_max
 from dix.metrics.api import Case, ImageBatch, Prediction, Probe, Scores, Trace
@@ -398,7 +400,7 @@ def _varied(row: Row, copy: int) -> Row:
 
 
 def _written(folder: Path, rows: Sequence[Row]) -> float:
-    ResultStore(folder).append("group", rows)
+    ResultStore(folder).append(Group("m", "d", "p"), rows)
     return float(sum(path.stat().st_size for path in folder.rglob("*.parquet")))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import signal
 import threading
@@ -18,8 +19,10 @@ from torch import Tensor
 
 from dix.bench.run.gallery import Gallery
 from dix.bench.run.job import Job
+from dix.bench.store.cells import StoredCell
+from dix.bench.store.columns import Row
 from dix.bench.store.ledger import Ledger
-from dix.bench.store.rows import Cell, ResultStore, Row
+from dix.bench.store.results import ResultStore
 from dix.classifier import Classifier
 from dix.datasets.loader import Batch, Loader
 from dix.explainer import Explainer
@@ -240,7 +243,7 @@ class _Evaluation:
         self.outcome.forwards += len(images)
         return halving(lambda chunk: predict(self.job.classifier, images, targets, chunk), self.job.chunk)
 
-    def _keep(self, cell: Cell, ids: Sequence[str], scores: Scores, found: Sequence[str]) -> None:
+    def _keep(self, cell: StoredCell, ids: Sequence[str], scores: Scores, found: Sequence[str]) -> None:
         value, parts, curve = (t.double().cpu().tolist() for t in (scores.value, scores.parts, scores.curve))
         for i, image in enumerate(ids):
             broken = found[i] == "not finite"
@@ -278,19 +281,14 @@ class _Evaluation:
 
     def _record_skips(self) -> None:
         for name, reason in self.outcome.skipped.items():
-            record = {
-                "model": self.job.classifier.name,
-                "dataset": self.job.dataset.name,
-                "method": name,
-                "protocol": self.job.protocol.name,
-                "reason": reason,
-            }
-            self.store.write_json("skips", f"{self.job.group}--{name}", record)
+            record = {**self.job.group._asdict(), "method": name, "reason": reason}
+            self.store.write_json("skips", json.dumps([*self.job.group, name]), record)
 
     def _record_unread(self, batch: Batch) -> None:
         self.outcome.unread.update(batch.skipped)
         if batch.skipped:
-            self.store.write_json("unread", self.job.name, self.outcome.unread)
+            record = {**self.job.group._asdict(), "images": self.outcome.unread}
+            self.store.write_json("unread", self.job.name, record)
 
     def _record_failure(self, name: str, batch: Batch, error: Exception) -> None:
         message = f"{type(error).__name__}: {error}"
@@ -299,11 +297,12 @@ class _Evaluation:
         )
         self.outcome.failed[name] = message
         self.failed_images.setdefault(name, []).extend(batch.ids)
-        record = {"job": self.job.name, "method": name, "images": self.failed_images[name], "message": message}
+        found = {"job": self.job.name, "method": name, "images": self.failed_images[name], "message": message}
+        record = {**self.job.group._asdict(), **found}
         self.store.write_json("failures", self._failure_name(name), record)
 
     def _failure_name(self, name: str) -> str:
-        return f"{self.job.name}--{name}"
+        return json.dumps([self.job.name, name])
 
 
 @contextmanager

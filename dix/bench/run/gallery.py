@@ -25,7 +25,7 @@ class Gallery:
     """The first `run.gallery` images of a job: a photo, each method's map (8 bits, min-max), and what was explained."""
 
     def __init__(self, folder: Path, job: Job) -> None:
-        self.folder = folder / "images" / job.group
+        self.folder = folder / "images" / job.group.folder
         self.job = job
         self.indices = set(range(min(job.run.gallery, len(job.dataset.ids))))
 
@@ -49,6 +49,7 @@ class Gallery:
         target = self.job.classifier.class_of(int(batch.targets[row]))
         names = self.job.dataset.class_names
         about = {
+            **self.job.group._asdict(),
             "image": batch.ids[row],
             "explained": names.get(target, f"class {target}"),
             "probability": round(float(batch.clean.probability[row]), 4),

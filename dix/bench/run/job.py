@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from dix.bench.run.settings import Protocol, Run
+from dix.bench.store.cells import Group, StoredCell
 from dix.bench.store.ledger import Undertaking
-from dix.bench.store.rows import Cell
 from dix.classifier import Classifier
 from dix.datasets.api import Dataset
 from dix.datasets.preprocess import Preprocess
@@ -56,14 +56,14 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Names the job's files: its model, data set, protocol and shard."""
+        """The job for people, and in the names of its records: its model, data set, protocol and shard."""
         shard = "" if self.run.shard == [0, 1] else "--{}of{}".format(*self.run.shard)
-        return f"{self.group}{shard}"
+        return f"{'--'.join(self.group)}{shard}"
 
     @property
-    def group(self) -> str:
+    def group(self) -> Group:
         """Model, data set and protocol: rows of the same images."""
-        return "--".join((self.classifier.name, self.dataset.name, self.protocol.name))
+        return Group(self.classifier.name, self.dataset.name, self.protocol.name)
 
     @property
     def chunk(self) -> int:
@@ -82,7 +82,7 @@ class Job:
         reasons = {name: method.unsupported(self.classifier) for name, method in self.methods.items()}
         return {name: reason for name, reason in reasons.items() if reason}
 
-    def cells(self) -> dict[tuple[str, str], Cell]:
+    def cells(self) -> dict[tuple[str, str], StoredCell]:
         """The cells that can be computed, by (method, metric)."""
         skipped = self.unsupported()
         shared = self._shared_identity()
@@ -116,6 +116,7 @@ class Job:
             count=self.count,
             cells=[cell.digest for cell in self.cells().values()],
             batches=len(self.batches()),
+            mine=sum(map(len, self.batches())),
         )
 
     def _shared_identity(self) -> dict[str, Any]:
@@ -127,7 +128,7 @@ class Job:
             "protocol": protocol | {"tf32": self.protocol.tf32, "seed": self.protocol.seed},
         }
 
-    def _cell(self, method: str, metric: str, shared: Mapping[str, Any]) -> Cell:
+    def _cell(self, method: str, metric: str, shared: Mapping[str, Any]) -> StoredCell:
         identity = {
             **shared,
             "method": describe(self.methods[method]),
@@ -138,7 +139,8 @@ class Job:
             "role": getattr(self.methods[method], "role", BASELINE),
             "metric_label": self.metrics[metric].label,
         }
-        return Cell(self.classifier.name, self.dataset.name, method, metric, self.protocol.name, identity, printed)
+        model, dataset, protocol = self.group
+        return StoredCell(model, dataset, method, metric, protocol, identity, printed)
 
 
 def describe(thing: object) -> Any:

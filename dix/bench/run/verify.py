@@ -17,18 +17,16 @@ import pandas as pd
 
 from dix.bench.run.evaluate import evaluate
 from dix.bench.run.job import Job
+from dix.bench.store.cells import NAMES, Group, StoredCell
+from dix.bench.store.conflicts import ABSOLUTE, RELATIVE
 from dix.bench.store.errors import differing
-from dix.bench.store.rows import NAMES, Cell, ResultStore
+from dix.bench.store.results import ResultStore
 from dix.datasets.api import Dataset
 from dix.datasets.subset import Subset
 
 Row = Mapping[str, Any]
 #: ``job_of(group, methods, metrics)`` gives the job of a group of rows with these methods and metrics.
-JobOf = Callable[[str, Sequence[str], Sequence[str]], Job]
-
-#: Largest difference that counts as equal: absolute, in the metric's own unit (points of a percentage, mostly), plus a
-#: share of the stored number. One image's NEG moves by 5 or 10 points when a single prediction changes.
-ABSOLUTE, RELATIVE = 1e-3, 1e-5
+JobOf = Callable[[Group, Sequence[str], Sequence[str]], Job]
 
 
 class Name(NamedTuple):
@@ -42,9 +40,9 @@ class Name(NamedTuple):
     image: str
 
     @property
-    def group(self) -> str:
+    def group(self) -> Group:
         """The rows of the same model, data set and protocol."""
-        return "--".join((self.model, self.dataset, self.protocol))
+        return Group(self.model, self.dataset, self.protocol)
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ def _by_name(rows: pd.DataFrame) -> dict[Name, Row]:
     return {Name(*(str(record[key]) for key in Name._fields)): record for record in records}
 
 
-def _changed(stored: Mapping[str, Any], cell: Cell) -> list[str]:
+def _changed(stored: Mapping[str, Any], cell: StoredCell) -> list[str]:
     return differing(stored, json.loads(json.dumps(cell.identity)))
 
 

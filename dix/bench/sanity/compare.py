@@ -16,7 +16,9 @@ from dix.bench.sanity.series import Series
 from dix.bench.sanity.settings import Sanity
 from dix.bench.sanity.similarity import SIMILARITIES
 from dix.bench.sanity.strips import Strip, Strips
-from dix.bench.store.rows import Cell, ResultStore, Row
+from dix.bench.store.cells import StoredCell
+from dix.bench.store.columns import Row
+from dix.bench.store.results import ResultStore
 from dix.classifier import Classifier
 from dix.datasets.loader import Batch, Loader
 from dix.explainer import Explainer
@@ -268,7 +270,7 @@ def _sized(each: Explained, size: int) -> Explained:
 
 
 def _rows(
-    cell: Cell, comparison: Comparison, ids: Sequence[str], original: Explained, curve: Sequence[Explained]
+    cell: StoredCell, comparison: Comparison, ids: Sequence[str], original: Explained, curve: Sequence[Explained]
 ) -> list[Row]:
     values = torch.stack([_alike(comparison.measure, original, each) for each in curve], dim=1).cpu()
     return [
@@ -286,7 +288,7 @@ def _alike(measure: str, original: Explained, other: Explained) -> Tensor:
 
 
 def _row(
-    cell: Cell, comparison: Comparison, image: str, curve: list[float], original: str, found: Sequence[str]
+    cell: StoredCell, comparison: Comparison, image: str, curve: list[float], original: str, found: Sequence[str]
 ) -> Row:
     """One image's curve. value: its mean over the altered networks, only where none is missing.
 

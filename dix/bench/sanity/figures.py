@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from dix.bench.report.figures import COLOURS, DASHES, save
 from dix.bench.sanity.report import Curves, curves_of
 from dix.bench.sanity.strips import KeptStrip, kept_strips
-from dix.bench.store.rows import ResultStore
+from dix.bench.store.results import ResultStore
 from dix.pictures import COLOUR_MAP, channels_last, overlay, unit_map
 
 KINDS = ("png", "pdf")

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dix.bench.sanity.compare import FAULTS, Comparison
-from dix.bench.store.rows import ResultStore
+from dix.bench.store.results import ResultStore
 from dix.bench.tables.statistics import Bootstrap, Column, Floats, Interval, intervals
 from dix.metrics.api import mean_summary
 

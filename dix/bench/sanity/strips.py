@@ -12,6 +12,7 @@ import numpy as np
 
 from dix.bench.run.job import Job
 from dix.bench.sanity.series import Series
+from dix.bench.store.cells import file_name
 from dix.files import write_atomic
 
 
@@ -56,7 +57,8 @@ class Strips:
                 self._put(self._file(index, method), strip, self._about(strip, method))
 
     def _file(self, index: int, method: str) -> Path:
-        return self.folder / f"{self.job.group}--{self.series.name}--{method}--{index:05d}.npz"
+        name = file_name(*self.job.group, self.series.name, method)
+        return self.folder / f"{name}-{index:05d}.npz"
 
     def _about(self, strip: Strip, method: str) -> dict[str, object]:
         output = self.job.classifier.class_of(strip.target)

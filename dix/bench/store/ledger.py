@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from dix.bench.store.rows import ResultStore
+from dix.bench.store import clock
+from dix.bench.store.results import ResultStore
 
 #: Seconds between two signs of life, and after which a job without one is dead.
 PULSE = 15.0
@@ -29,6 +30,7 @@ class Undertaking:
 
     key: names the record; "" derives one from the job's name and cells. job: the job's name. shard: [i, n].
     count: images of the job and of all its other shards. cells: digests of its cells. batches: of its shard.
+    mine: images of its shard.
     """
 
     key: str
@@ -40,12 +42,13 @@ class Undertaking:
     count: int
     cells: Sequence[str]
     batches: int
+    mine: int
 
     def record(self) -> dict[str, Any]:
         """Plain values, with the key that names the record."""
         digest = hashlib.sha256("".join(sorted(self.cells)).encode()).hexdigest()[:6]
         return {
-            "key": self.key or f"{self.job}--{digest}",
+            "key": self.key or f"{self.job} {digest}",
             "job": self.job,
             "model": self.model,
             "dataset": self.dataset,
@@ -54,6 +57,7 @@ class Undertaking:
             "count": self.count,
             "cells": sorted(self.cells),
             "batches": self.batches,
+            "mine": self.mine,
         }
 
 
@@ -108,12 +112,12 @@ class Ledger:
 
     def _beat(self) -> None:
         while not self.over.wait(PULSE):
-            self.store.touch("jobs", self.key)
+            clock.touch(self.store.records.path("jobs", self.key))
 
 
 def lives(store: ResultStore, key: str, record: Mapping[str, Any]) -> bool:
     """Whether a job is running and gave a sign of life lately, by the clock of the folder."""
-    return record["state"] == RUNNING and store.age("jobs", key) < DEAD
+    return record["state"] == RUNNING and clock.age(store.records.path("jobs", key), store.folder) < DEAD
 
 
 def jobs(store: ResultStore) -> dict[str, dict[str, Any]]:

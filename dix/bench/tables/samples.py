@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dix.bench.store.rows import ResultStore
+from dix.bench.store.results import ResultStore
 from dix.bench.tables.statistics import Column, Floats
 
 if TYPE_CHECKING:
