@@ -23,6 +23,14 @@ class MissingData(ValueError):
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """Something that is not used of a data set. name: as text. reason: the same for all of a kind."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Record:
     """One image as the data set has it, before any resize.
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from dix.datasets import coco, imagenet, imagenet_seg, mnist, voc
-from dix.datasets.api import CorruptSample, Dataset, MissingData
+from dix.datasets.api import CorruptSample, Dataset, LeftOut, MissingData
 from dix.datasets.folder import Folder
 from dix.datasets.photos import Photos
 
+_NAMED = 3  #: examples of what is left out for one reason
 _SHOWN = 5  #: problems printed in full
 
 
@@ -19,7 +21,8 @@ class Report:
     """What was found of a data set.
 
     found, expected: counts, by what is counted. missing: what is not there, with the layout and the source.
-    problems: what is there and wrong, one line each. index_hash: the data set's fingerprint, or "".
+    problems: what is there and wrong, one line each. left_out: what is there and not used, which is no fault.
+    index_hash: the data set's fingerprint, or "".
     """
 
     name: str
@@ -28,6 +31,7 @@ class Report:
     expected: Mapping[str, int] = field(default_factory=dict)
     missing: Sequence[str] = ()
     problems: Sequence[str] = ()
+    left_out: Sequence[LeftOut] = ()
     index_hash: str = ""
 
     @property
@@ -40,11 +44,22 @@ class Report:
         """The report as lines of text."""
         lines = [f"{self.name}: {'complete' if self.complete else 'NOT complete'} ({self.root})"]
         lines += [f"  {what}: {count:,}{self._wanted(what)}" for what, count in self.found.items()]
-        lines += _shortened("missing", self.missing) + _shortened("problem", self.problems)
+        lines += _shortened("missing", self.missing) + _shortened("problem", self.problems) + self._unused()
         return "\n".join(lines + ([f"  index: {self.index_hash}"] if self.index_hash else []))
+
+    def _unused(self) -> list[str]:
+        """One line for each reason why something is not used, with the first names."""
+        names: dict[str, list[str]] = defaultdict(list)
+        for entry in self.left_out:
+            names[entry.reason].append(entry.name)
+        return [f"  left out: {len(found):,} x {reason} ({_first(found)})" for reason, found in sorted(names.items())]
 
     def _wanted(self, what: str) -> str:
         return f" of {self.expected[what]:,}" if what in self.expected else ""
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
 
 
 def _shortened(kind: str, lines: Sequence[str]) -> list[str]:
@@ -56,22 +71,25 @@ def _shortened(kind: str, lines: Sequence[str]) -> list[str]:
 class _Known:
     """How to look at one data set. count: what its index says; files: names of absent files."""
 
-    open: Callable[[str | None], Any]
+    open: Callable[..., Any]
     expected: Mapping[str, int]
     count: Callable[[Any], Mapping[str, int]]
     files: Callable[[Any], Iterable[str]] = lambda dataset: ()
 
 
-def check(name: str, root: str | None = None, decode: bool = False) -> Report:
+def check(name: str, root: str | None = None, decode: bool = False, labels_file: str | None = None) -> Report:
     """Look at a data set on disk.
 
-    root: its folder; None: $DIX_DATA/<name>. decode: also read every image and mask.
-    Raises ValueError for an unknown name; everything else is in the report.
+    root: its folder; None: $DIX_DATA/<name>. decode: also read every image and mask. labels_file: as the data set's
+    setting of that name.
+    Raises ValueError for an unknown name or one that has no such setting; everything else is in the report.
     """
     known = _KNOWN.get(name)
     if known is None:
         raise ValueError(f"data set: expected one of {', '.join(_KNOWN)}, got {name!r}")
-    dataset = known.open(root)
+    if labels_file is not None and name not in _LABELLED:
+        raise ValueError(f"--labels-file: only {' and '.join(_LABELLED)} have a label file, {name} has none")
+    dataset = known.open(root) if labels_file is None else known.open(root, labels_file=labels_file)
     try:
         return _report(name, known, dataset, decode)
     except MissingData as error:
@@ -85,7 +103,8 @@ def _report(name: str, known: _Known, dataset: Any, decode: bool) -> Report:
     missing = list(known.files(dataset))
     problems = [message for _, message in unreadable(dataset)] if decode else []
     found |= {"unreadable": len(problems)} if decode else {}
-    return Report(name, _where(dataset), found, known.expected, missing, problems, dataset.fingerprint())
+    left_out = getattr(dataset, "left_out", ())
+    return Report(name, _where(dataset), found, known.expected, missing, problems, left_out, dataset.fingerprint())
 
 
 def unreadable(dataset: Dataset) -> Iterable[tuple[str, str]]:
@@ -115,8 +134,7 @@ def _coco_counts(dataset: coco.Coco) -> dict[str, int]:
 
 
 def _coco_files(dataset: coco.Coco) -> Iterable[str]:
-    names = (f"{dataset.part}/{name}" for name in dataset.ids)
-    return [name for name in names if not (dataset.folder / name).is_file()]
+    return [f"{dataset.part}/{name}" for name in dataset.absent]
 
 
 def _voc_files(dataset: voc.Voc) -> Iterable[str]:
@@ -142,3 +160,5 @@ _KNOWN: Mapping[str, _Known] = {
     "photos": _Known(lambda root: Photos(), {"images": 25, "masks": 25}, _masked),
     "folder": _Known(Folder, {}, _nothing_more),
 }
+#: Data sets whose labels may come from a file.
+_LABELLED = ("imagenet", "folder")

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from dix.datasets.api import CorruptSample, Record
+from dix.datasets.api import LeftOut, Record
+from dix.datasets.coco_notes import Note, Notes, Picture, decode_rle, read_notes, union
 from dix.datasets.identity import digest
-from dix.datasets.images import decode_rgb, read_bytes
-from dix.datasets.index import fingerprint, unique
+from dix.datasets.images import decode, read_bytes
+from dix.datasets.index import fingerprint
 from dix.datasets.layout import Layout
-from dix.datasets.masks import fitting
-from dix.extras import optional
+from dix.datasets.listing import list_files
+from dix.datasets.masks import on_stored
+from dix.datasets.text import text_id
+
+__all__ = ["LAYOUT", "Coco", "decode_rle"]
 
 LAYOUT = Layout(
     name="coco",
@@ -41,6 +43,9 @@ class Coco:
     unannotated: images without an instance are left out ("drop", as the released scripts do: 4,952 remain) or kept
         with an empty mask ("keep": 5,000, as the thesis counts).
     category: only this category's instances (an English name such as "dog"); None: all eighty.
+
+    Annotations are drawn on the pixels as an image's file has them; where EXIF turns the image, its mask is turned with
+    it. An annotation that cannot be decoded is left out; an image of which all are has no mask.
     Raises MissingData on first use; ValueError for an unknown category or an image listed twice.
     """
 
@@ -62,37 +67,40 @@ class Coco:
         return LAYOUT.root(self.root)
 
     @cached_property
-    def _coco(self) -> Any:
-        """Pycocotools' index of the annotation file."""
+    def _notes(self) -> Notes:
         path = self.folder / "annotations" / f"instances_{self.part}.json"
         if not path.is_file():
             raise LAYOUT.missing(f"{path.relative_to(self.folder)} is not in {self.folder}")
-        return _index(path)
+        return read_notes(path)
 
     @cached_property
-    def _categories(self) -> Sequence[int]:
-        if self.category is None:
-            return ()
-        found = self._coco.getCatIds(catNms=[self.category])
-        if not found:
-            names = ", ".join(sorted(entry["name"] for entry in self._coco.dataset["categories"]))
-            raise ValueError(f"dataset.category: expected one of {names}; got {self.category!r}")
-        return tuple(found)
+    def _categories(self) -> frozenset[int]:
+        """Numbers of the categories whose instances are used. Raises ValueError for a name that is none."""
+        named = self._notes.categories
+        found = frozenset(number for number, name in named.items() if self.category in (None, name))
+        if self.category is not None and not found:
+            raise ValueError(
+                f"dataset.category: expected one of {', '.join(sorted(named.values()))}; got {self.category!r}"
+            )
+        return found
 
-    def _instances(self, number: int) -> Sequence[Mapping[str, Any]]:
-        """The annotations of one image that the mask is made of."""
-        chosen = self._coco.imgToAnns.get(number, ())
-        return [note for note in chosen if not self._categories or note["category_id"] in self._categories]
+    def _instances(self, picture: Picture) -> Sequence[Note]:
+        """The annotations that an image's mask is made of."""
+        chosen = self._notes.by_picture.get(picture.key, ())
+        return [note for note in chosen if note["category_id"] in self._categories]
 
     @cached_property
-    def _images(self) -> Sequence[Mapping[str, Any]]:
-        images = [self._coco.imgs[number] for number in sorted(self._coco.imgs)]
-        return [entry for entry in images if self.unannotated == "keep" or self._instances(entry["id"])]
+    def _pictures(self) -> Sequence[Picture]:
+        return [picture for picture in self._notes.pictures if self.unannotated == "keep" or self._has_note(picture)]
+
+    def _has_note(self, picture: Picture) -> bool:
+        """Whether an image has an instance, or has only such as cannot be decoded and might be of any category."""
+        return bool(self._instances(picture)) or (self.category is None and picture.key in self._notes.broken)
 
     @cached_property
     def ids(self) -> Sequence[str]:
         """File names, sorted by COCO number."""
-        return tuple(entry["file_name"] for entry in self._images)
+        return tuple(picture.id for picture in self._pictures)
 
     @cached_property
     def labels(self) -> Sequence[int | None]:
@@ -104,83 +112,54 @@ class Coco:
         """None: the set has no labels to name."""
         return {}
 
+    @property
+    def absent(self) -> Sequence[str]:
+        """Ids whose image is not there."""
+        folder = self.folder / self.part
+        return tuple(picture.id for picture in self._pictures if not (folder / picture.file).is_file())
+
+    @property
+    def left_out(self) -> Sequence[LeftOut]:
+        """Annotations that cannot be decoded, images without an instance, and files that are not listed."""
+        chosen = {picture.key for picture in self._pictures}
+        bare = [LeftOut(p.id, "image without an instance") for p in self._notes.pictures if p.key not in chosen]
+        listed = {picture.file for picture in self._notes.pictures}
+        found = list_files(self.folder / self.part, ["."])
+        strange = [LeftOut(text_id(name), "file that the annotations do not list") for name in found.files]
+        strange = [entry for entry, name in zip(strange, found.files, strict=True) if name not in listed]
+        return [*self._notes.left_out, *bare, *found.left_out, *strange]
+
     def read(self, index: int) -> Record:
         """Decode one image and the union of its masks. Raises CorruptSample."""
-        entry = self._images[index]
-        name, data = self._bytes(entry)
-        image = decode_rgb(data, name)
-        mask = self._union(entry, self._instances(entry["id"]), name)
-        return Record(entry["file_name"], image, None, fitting(mask, image, name), self._digest(entry, data))
+        picture, data = self._pictures[index], self._bytes(index)
+        name = f"{self.part}/{picture.id}"
+        image = decode(data, name)
+        notes = self._instances(picture)
+        known = bool(notes) or picture.key not in self._notes.broken
+        mask = on_stored(union(notes, picture), image, name) if known else None
+        return Record(picture.id, image.image, None, mask, self._digest(picture, data))
 
     def content(self, index: int) -> str:
         """Digest of the image's file and of the annotations that its mask is made of. Raises CorruptSample."""
-        entry = self._images[index]
-        return self._digest(entry, self._bytes(entry)[1])
+        return self._digest(self._pictures[index], self._bytes(index))
 
-    def _bytes(self, entry: Mapping[str, Any]) -> tuple[str, bytes]:
-        name = f"{self.part}/{entry['file_name']}"
-        return name, read_bytes(self.folder / name, name)
+    def _bytes(self, index: int) -> bytes:
+        picture = self._pictures[index]
+        return read_bytes(self.folder / self.part / picture.file, f"{self.part}/{picture.id}")
 
-    def _digest(self, entry: Mapping[str, Any], data: bytes) -> str:
-        notes = json.dumps([entry, *self._instances(entry["id"])], sort_keys=True)
-        return digest(data, notes)
+    def _digest(self, picture: Picture, data: bytes) -> str:
+        size = [picture.height, picture.width, picture.key in self._notes.broken]
+        return digest(data, json.dumps([size, *self._instances(picture)], sort_keys=True))
 
     def category_masks(self, index: int) -> dict[str, np.ndarray]:
-        """One mask [height, width] int8 for each category that the image has, by the category's name."""
-        entry = self._images[index]
-        groups: dict[int, list[Mapping[str, Any]]] = {}
-        for note in self._coco.imgToAnns.get(entry["id"], ()):
-            groups.setdefault(note["category_id"], []).append(note)
-        name = f"{self.part}/{entry['file_name']}"
-        return {self._coco.cats[key]["name"]: self._union(entry, notes, name) for key, notes in sorted(groups.items())}
-
-    def _union(self, entry: Mapping[str, Any], notes: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
-        codec = optional("pycocotools.mask", "datasets")
-        if not notes:
-            return np.zeros((entry["height"], entry["width"]), dtype=np.int8)
-        try:
-            merged = codec.merge([self._coco.annToRLE(note) for note in notes])
-            return decode_rle(merged["counts"], *merged["size"])
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-            raise CorruptSample(f"{name}: its annotation cannot be decoded: {error}") from error
+        """One mask [height, width] int8 for each category that the image has, by the category's name, as stored."""
+        picture = self._pictures[index]
+        notes = self._notes.by_picture.get(picture.key, ())
+        numbers = sorted({note["category_id"] for note in notes})
+        names = self._notes.categories
+        return {names[n]: union([note for note in notes if note["category_id"] == n], picture) for n in numbers}
 
     def fingerprint(self) -> str:
         """Hash of all images' names (annotated or not) and the category."""
-        ids = [self._coco.imgs[number]["file_name"] for number in sorted(self._coco.imgs)]
+        ids = [picture.id for picture in self._notes.pictures]
         return fingerprint(self.name, ids, [None] * len(ids), str(self.category))
-
-
-def decode_rle(text: bytes, height: int, width: int) -> np.ndarray:
-    """Mask [height, width] int8 from COCO's compressed run lengths.
-
-    Runs of 0 and 1 alternate, column by column. A run is written in groups of five bits, lowest first, each as a
-    character from "0"; bit 5 says that another follows, bit 4 of the last is the sign. From the fourth run on, the
-    difference to the run before the last is written. (pycocotools' own decoder warns under NumPy 2, and silencing a
-    warning is not safe in threads.)
-    """
-    runs: list[int] = []
-    value = shift = 0
-    for group in (byte - 48 for byte in text):
-        value |= (group & 0x1F) << shift
-        shift += 5
-        if group & 0x20:
-            continue
-        value -= (group >> 4 & 1) << shift
-        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-        value = shift = 0
-    flat = np.repeat((np.arange(len(runs)) & 1).astype(np.int8), runs)
-    return np.ascontiguousarray(flat.reshape(width, height).T)
-
-
-def _index(path: Path) -> Any:
-    """Pycocotools' COCO object, without its prints. Raises ValueError for a broken file or a repeated image."""
-    reader = optional("pycocotools.coco", "datasets")
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            coco = reader.COCO(str(path))
-        images = coco.dataset["images"]
-    except (ValueError, KeyError, TypeError, AssertionError) as error:
-        raise ValueError(f"{path.name}: not a COCO instances file: {error}") from error
-    unique([str(entry["id"]) for entry in images], path.name)
-    unique([entry["file_name"] for entry in images], path.name)
-    return coco

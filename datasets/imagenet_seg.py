@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dix.datasets.api import CorruptSample, Record
+from dix.datasets.api import CorruptSample, LeftOut, Record
 from dix.datasets.identity import digest
 from dix.datasets.index import fingerprint
 from dix.datasets.layout import Layout
@@ -20,6 +20,7 @@ from dix.datasets.masks import fitting
 from dix.extras import optional
 
 FILE = "gtsegs_ijcv.mat"
+MOST = 3 * 178_956_970  #: numbers of one image; a larger array is refused before it is read
 LAYOUT = Layout(
     name="imagenet_seg",
     source="ImageNet-Segmentation of Guillaumin, Küttel and Ferrari (IJCV 2014), calvin-vision.net: gtsegs_ijcv.mat",
@@ -34,6 +35,7 @@ class ImageNetSeg:
 
     The file's cells are HDF5 references, /value/img to [3, width, height] uint8 and /value/gt to a cell whose first
     entry is [width, height]. The file is opened for each image, so a loader's threads and processes share nothing.
+    A cell's further masks, of other annotators, are not used. Arrays carry no EXIF orientation.
     root: the folder of the file; None: $DIX_DATA/imagenet_seg. Raises MissingData on first use.
     """
 
@@ -64,7 +66,10 @@ class ImageNetSeg:
     def ids(self) -> Sequence[str]:
         """Positions in the file, from 0001."""
         with self._value() as value:
-            return tuple(f"{number:04d}" for number in range(1, value["img"].shape[0] + 1))
+            images, masks = (int(value[name].shape[0]) for name in ("img", "gt"))
+        if images != masks:
+            raise ValueError(f"{FILE}: expected as many masks as images, got {masks} and {images}")
+        return tuple(f"{number:04d}" for number in range(1, images + 1))
 
     @cached_property
     def labels(self) -> Sequence[int | None]:
@@ -76,13 +81,23 @@ class ImageNetSeg:
         """None: the set has no labels to name."""
         return {}
 
+    @property
+    def left_out(self) -> Sequence[LeftOut]:
+        """Masks of further annotators."""
+        with self._value() as value:
+            cells = [value.file[reference] for reference in value["gt"][:, 0]]
+            several = [name for name, cell in zip(self.ids, cells, strict=True) if cell.size > 1]
+        return [LeftOut(name, "image with masks of further annotators, of which the first is used") for name in several]
+
     def read(self, index: int) -> Record:
         """Decode one image and its mask. Raises CorruptSample."""
         name = self.ids[index]
         where = _where(name)
         pixels, truth = self._arrays(index)
         image = Image.fromarray(_rgb(pixels, where))
-        mask = fitting((truth.T > 0).astype(np.int8), image, where)
+        if truth.ndim != 2:
+            raise CorruptSample(f"{where}: expected a mask [width, height], got {truth.shape}")
+        mask = fitting((truth.T > 0).astype(np.int8), image.size, where)
         return Record(name, image, None, mask, _digest(pixels, truth))
 
     def content(self, index: int) -> str:
@@ -93,15 +108,14 @@ class ImageNetSeg:
         """Pixels and mask as the file has them. Raises CorruptSample."""
         try:
             return self._referenced(index)
-        except (ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, RuntimeError, AttributeError, OSError) as error:
             raise CorruptSample(f"{_where(self.ids[index])}: {error}") from error
 
     def _referenced(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         with self._value() as value:
             file = value.file
-            pixels = file[value["img"][index, 0]][()]
             cell = file[value["gt"][index, 0]]
-            return pixels, file[cell[0, 0]][()]
+            return _array(file[value["img"][index, 0]]), _array(file[cell[0, 0]])
 
     def fingerprint(self) -> str:
         """Hash of the ids."""
@@ -124,3 +138,13 @@ def _rgb(pixels: np.ndarray, where: str) -> np.ndarray:
     if pixels.ndim != 3 or pixels.shape[0] != 3 or pixels.dtype != np.uint8:
         raise CorruptSample(f"{where}: expected [3, width, height] uint8, got {pixels.shape} {pixels.dtype}")
     return np.ascontiguousarray(pixels.transpose(2, 1, 0))
+
+
+def _array(stored: Any) -> np.ndarray:
+    """A whole array of the file. Raises ValueError for one that is no picture, before any memory is taken for it."""
+    if stored.dtype.kind not in "buif" or not 0 < stored.size <= MOST:
+        raise ValueError(f"expected 1 to {MOST} numbers, got {stored.size} of type {stored.dtype}")
+    array = stored[()]
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError("a value is not finite")
+    return array

@@ -1,15 +1,20 @@
-"""ImageNet's class indices: from synset names, a label file, or the devkit's ground truth."""
+"""Class indices of images: from synset names, a label file, or ImageNet's devkit; and which image a line means."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from dix.datasets.images import is_image, without_suffix
 from dix.datasets.packages import package_file
+from dix.datasets.text import read_lines, text_id
 
 _NUMBER = re.compile(r"ILSVRC2012_val_(\d{8})")
+_LINE = re.compile(r"(.+?)[\s,;]+([0-9]{1,9})", re.DOTALL)
 
 
 @cache
@@ -20,14 +25,12 @@ def synset_indices() -> Mapping[str, int]:
 
 
 def read_label_file(path: Path) -> dict[str, int]:
-    """Labels by image name, from lines "name index".
+    """Labels by image name as written, with its folders, from lines "name index".
 
-    Names may carry folders, which are dropped. Raises ValueError that names the file and the line.
+    Raises ValueError that names the file and the line.
     """
     labels: dict[str, int] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
+    for number, line in read_lines(path):
         name, index = _label_line(line, f"{path.name}, line {number}")
         if name in labels:
             raise ValueError(f"{path.name}, line {number}: the image id {name!r} appears more than once")
@@ -36,10 +39,85 @@ def read_label_file(path: Path) -> dict[str, int]:
 
 
 def _label_line(line: str, where: str) -> tuple[str, int]:
-    name, _, index = line.strip().replace(",", " ").rpartition(" ")
-    if not name.strip() or not index.isdigit() or int(index) > 999:
-        raise ValueError(f"{where}: expected 'name index' with an index of 0 to 999, got {line.strip()!r}")
-    return name.strip().rsplit("/", 1)[-1], int(index)
+    found = _LINE.fullmatch(line)
+    if found is None or int(found[2]) > 999:
+        raise ValueError(f"{where}: expected 'name index' with an index of 0 to 999, got {line!r}")
+    name = found[1]
+    quoted = len(name) > 2 and name[0] == name[-1] == '"'
+    return (name[1:-1] if quoted else name).removeprefix("./"), int(found[2])
+
+
+@dataclass(frozen=True)
+class Matched:
+    """labels: by path. unmatched: names in the label file that no image has."""
+
+    labels: Mapping[str, int]
+    unmatched: Sequence[str]
+
+
+def match(named: Mapping[str, int], paths: Sequence[str], source: str) -> Matched:
+    """Give every image the label of the one line that means it.
+
+    A line means the image of exactly its path; or, where it has no folder, the only image of its name anywhere; or,
+    where it has no suffix, the only image that is called so but for its suffix. named: labels by name as written.
+    paths: of all images. source: what messages call the list. Raises ValueError where a line may mean two images, or
+    two lines mean the same.
+    """
+    places = _Places.of(paths if named else ())
+    labels: dict[str, int] = {}
+    meant: dict[str, str] = {}
+    unmatched = []
+    for name, label in named.items():
+        path = places.of_name(name, source)
+        if path is None:
+            unmatched.append(name)
+        elif path in labels:
+            raise ValueError(f"{source}: {meant[path]!r} and {name!r} are the same image, {text_id(path)!r}")
+        else:
+            labels[path], meant[path] = label, name
+    return Matched(labels, unmatched)
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Paths by what a line may call them."""
+
+    whole: Mapping[str, list[str]]
+    base: Mapping[str, list[str]]
+    stem: Mapping[str, list[str]]
+    base_stem: Mapping[str, list[str]]
+
+    @staticmethod
+    def of(paths: Sequence[str]) -> _Places:
+        stems = [(without_suffix(path), path) for path in paths]
+        return _Places(
+            _grouped((name, path) for path in paths for name in {path, text_id(path)}),
+            _grouped((path.rsplit("/", 1)[-1], path) for path in paths),
+            _grouped(stems),
+            _grouped((name.rsplit("/", 1)[-1], path) for name, path in stems),
+        )
+
+    def of_name(self, name: str, source: str) -> str | None:
+        """The one path that a line means, or None."""
+        ways = [self.whole] if "/" in name else [self.whole, self.base]
+        if not is_image(name):
+            ways += [self.stem] if "/" in name else [self.stem, self.base_stem]
+        for way in ways:
+            found = way.get(name, [])
+            if len(found) > 1:
+                raise ValueError(
+                    f"{source}: {name!r} may be {text_id(found[0])!r} or {text_id(found[1])!r}; write the whole path"
+                )
+            if found:
+                return found[0]
+        return None
+
+
+def _grouped(pairs: Iterable[tuple[str, str]]) -> Mapping[str, list[str]]:
+    groups: dict[str, list[str]] = defaultdict(list)
+    for key, path in pairs:
+        groups[key].append(path)
+    return groups
 
 
 def read_devkit(truth: Path, meta: Path) -> dict[int, int]:
@@ -50,8 +128,8 @@ def read_devkit(truth: Path, meta: Path) -> dict[int, int]:
     """
     synsets = _devkit_synsets(meta)
     labels = {}
-    for number, line in enumerate(truth.read_text(encoding="utf-8").split(), 1):
-        if not line.isdigit() or int(line) not in synsets:
+    for number, (line_number, line) in enumerate(read_lines(truth), 1):
+        if number != line_number or not re.fullmatch("[0-9]{1,9}", line) or int(line) not in synsets:
             raise ValueError(f"{truth.name}, line {number}: expected an ILSVRC2012_ID of {meta.name}, got {line!r}")
         labels[number] = synset_indices()[synsets[int(line)]]
     return labels
@@ -60,14 +138,16 @@ def read_devkit(truth: Path, meta: Path) -> dict[int, int]:
 def _devkit_synsets(meta: Path) -> dict[int, str]:
     """Synset by ILSVRC2012_ID, of the classes that have images."""
     from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
 
     try:
         table = loadmat(meta, squeeze_me=True)["synsets"]
-        pairs = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in table.ravel()}
-    except (MatReadError, KeyError, ValueError, OSError, IndexError, TypeError, NotImplementedError) as error:
+        pairs = [(int(row["ILSVRC2012_ID"]), str(row["WNID"])) for row in table.ravel()]
+    except Exception as error:  # a damaged file makes the parser raise what it likes
         raise ValueError(f"{meta.name}: not the devkit's meta.mat: {error}") from error
-    return {number: name for number, name in pairs.items() if name in synset_indices()}
+    found = {number: name for number, name in pairs if name in synset_indices()}
+    if len(found) < len([name for _, name in pairs if name in synset_indices()]):
+        raise ValueError(f"{meta.name}: an ILSVRC2012_ID stands for two synsets")
+    return found
 
 
 def image_number(name: str) -> int | None:

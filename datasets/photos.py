@@ -10,9 +10,9 @@ from pathlib import Path
 
 from dix.datasets.api import Record
 from dix.datasets.identity import digest
-from dix.datasets.images import decode_rgb, read_bytes
+from dix.datasets.images import decode, read_bytes
 from dix.datasets.index import fingerprint
-from dix.datasets.masks import Polygon, rasterise
+from dix.datasets.masks import Polygon, on_stored, rasterise
 from dix.datasets.packages import package_file
 
 _FOOLBOX = (243, 559, 438, 990, 949, 853, 609, 609, 915, 455, 541, 630, 741, 471, 129, 99, 251, 22, 317, 305)
@@ -40,7 +40,8 @@ class _Photo:
 class Photos:
     """Twenty-five photos: foolbox's twenty, four of scikit-image and imgaug's quokka (which has no ImageNet class).
 
-    Outlines are this project's own (photos_masks.json), but for the quokka's, which imgaug's authors drew.
+    Outlines are this project's own (photos_masks.json), but for the quokka's, which imgaug's authors drew. They are
+    drawn on the pixels as the file has them and would turn with a photo that EXIF turns, which none of these is.
     Raises MissingData where a package is not installed.
     """
 
@@ -84,10 +85,10 @@ class Photos:
     def read(self, index: int) -> Record:
         """Decode one photo and fill its outline. Raises CorruptSample, or MissingData without the package."""
         photo, data = self._photos[index], self._bytes(index)
-        image = decode_rgb(data, photo.id)
+        image = decode(data, photo.id)
         polygons, holes = self.outlines(index)
-        mask = rasterise(image.size, polygons, holes) if polygons else None
-        return Record(photo.id, image, photo.label, mask, self._digest(index, data))
+        mask = on_stored(rasterise(image.stored, polygons, holes), image, photo.id) if polygons else None
+        return Record(photo.id, image.image, photo.label, mask, self._digest(index, data))
 
     def content(self, index: int) -> str:
         """Digest of the photo's file, outline and label. Raises CorruptSample, or MissingData without the package."""

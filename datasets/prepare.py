@@ -123,7 +123,7 @@ _RECIPES: Mapping[str, Recipe] = {
     "coco": Recipe(
         coco.LAYOUT,
         (
-            Source(r"val2017\.zip", r"(val2017/[^/]+\.jpg)"),
+            Source(r"val2017\.zip", r"(val2017/[^/.][^/]*\.jpg)"),
             Source(r"annotations_trainval2017\.zip", r"(annotations/instances_val2017\.json)"),
         ),
     ),
@@ -132,7 +132,7 @@ _RECIPES: Mapping[str, Recipe] = {
         (
             Source(
                 r"VOCtrainval_11-May-2012\.tar",
-                r"(?:\./)?(VOCdevkit/VOC2012/(?:ImageSets/Segmentation|SegmentationClass|JPEGImages)/[^/]+)",
+                r"(?:\./)?(VOCdevkit/VOC2012/(?:ImageSets/Segmentation|SegmentationClass|JPEGImages)/[^/.][^/]*)",
             ),
         ),
     ),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dix.datasets.api import Dataset, Record, content_of
+from dix.datasets.text import read_lines
 
 
 class Selection(Protocol):
@@ -22,7 +23,7 @@ class Selection(Protocol):
 
 @dataclass(frozen=True)
 class Listed:
-    """The ids that a text file lists, one a line, in its order; lines of "#" and empty ones are skipped."""
+    """The ids that a text file lists, one a line, in its order; lines of "# ..." and empty ones are skipped."""
 
     file: str
 
@@ -30,8 +31,7 @@ class Listed:
         """Raises ValueError that names an id which the data set lacks or the file repeats."""
         if not Path(self.file).is_file():
             raise ValueError(f"dataset.subset: expected a text file of ids, got {self.file!r}, which is not there")
-        lines = [line.strip() for line in Path(self.file).read_text(encoding="utf-8").splitlines()]
-        wanted = [line for line in lines if line and not line.startswith("#")]
+        wanted = [line for _, line in read_lines(Path(self.file))]
         position = {name: index for index, name in enumerate(dataset.ids)}
         unknown = [name for name in wanted if name not in position]
         if unknown:
@@ -108,6 +108,8 @@ class Subset:
         chosen = tuple(self.selection.indices(self.dataset))
         if not chosen:
             raise ValueError(f"dataset.subset: {self.selection} leaves no image of {self.dataset.name}")
+        if len(set(chosen)) < len(chosen):
+            raise ValueError(f"dataset.subset: {self.selection} takes an image of {self.dataset.name} more than once")
         return chosen
 
     @cached_property

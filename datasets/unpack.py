@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
+import filecmp
 import shutil
 import tarfile
 import zipfile
@@ -17,6 +17,8 @@ from dix.files import atomic
 
 #: From a member's name to its place below the target folder, or None to leave it out.
 Place = Callable[[str], str | None]
+LARGEST = 1 << 28  #: bytes of one unpacked file; COCO's annotations, the largest, have 20 million
+MOST = 1 << 36  #: bytes of all unpacked files of an archive; ImageNet's validation images have 6.7 thousand million
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,12 @@ class _Member:
 def unpack(archive: Path, target: Path, place: Place) -> Unpacked:
     """Write an archive's chosen members below a folder.
 
-    Each is written beside its place and then renamed; one that is there with the right size is kept, so a second call
-    goes on where the first ended. Raises ValueError for a member that would leave the folder, and for a truncated or
-    unknown archive, which it names; what was unpacked before stays.
+    Sizes are limited (LARGEST, MOST), so that a small archive cannot fill a disk. Each member is written beside its
+    place and then renamed; one that is there with the same bytes is kept, so a second call goes on where the first
+    ended. Raises ValueError for a member that would leave the folder, and for a truncated, unknown or huge archive,
+    which it names; what was unpacked before stays.
     """
-    written = kept = 0
+    written = kept = size = 0
     last = "the start"
     try:
         with _members(archive) as members:
@@ -49,8 +52,10 @@ def unpack(archive: Path, target: Path, place: Place) -> Unpacked:
                 name = place(_safe(member.name, archive))
                 if name is None:
                     continue
+                size += member.size
+                _limited(member, size, archive)
                 path = target / _safe(name, archive)
-                if path.is_file() and path.stat().st_size == member.size:
+                if _is_there(member, path):
                     kept += 1
                 else:
                     _write(member, path, archive)
@@ -90,6 +95,26 @@ def _safe(name: str, archive: Path) -> str:
     return str(pure)
 
 
+def _limited(member: _Member, total: int, archive: Path) -> None:
+    """Raise ValueError for a member, or a sum of members so far, of more bytes than a data set has."""
+    if member.size > LARGEST or total > MOST:
+        raise ValueError(
+            f"{archive.name}: the member {member.name!r} has {member.size} bytes, {total} with those before it; at most"
+            f" {LARGEST} and {MOST} are unpacked"
+        )
+
+
+def _is_there(member: _Member, path: Path) -> bool:
+    """Whether a file has the member's bytes already; its size alone would not say."""
+    if not path.is_file() or path.stat().st_size != member.size:
+        return False
+    source = member.open()
+    if source is None:
+        return False
+    with source, path.open("rb") as stream:
+        return all(data == stream.read(len(data)) for data in iter(lambda: source.read(1 << 20), b""))
+
+
 def _write(member: _Member, path: Path, archive: Path) -> None:
     source = member.open()
     if source is None:
@@ -101,14 +126,9 @@ def _write(member: _Member, path: Path, archive: Path) -> None:
 
 
 def copy_file(source: Path, path: Path) -> Unpacked:
-    """Copy one file, unless it is there with the same size; a ".gz" source for a path without it is unzipped."""
-    unzip = source.suffix == ".gz" and path.suffix != ".gz"
-    if path.is_file() and not unzip and path.stat().st_size == source.stat().st_size:
+    """Copy one file, unless it is there with the same bytes."""
+    if path.is_file() and filecmp.cmp(source, path, shallow=False):
         return Unpacked(kept=1)
-    opened: Callable[..., IO[bytes]] = gzip.open if unzip else open  # type: ignore[assignment]
-    try:
-        with opened(source, "rb") as stream, atomic(path, durable=False) as half, half.open("wb") as target:
-            shutil.copyfileobj(stream, target, 1 << 20)
-    except (EOFError, zlib.error) as error:
-        raise ValueError(f"{source.name}: truncated: {error}") from error
+    with source.open("rb") as stream, atomic(path, durable=False) as half, half.open("wb") as target:
+        shutil.copyfileobj(stream, target, 1 << 20)
     return Unpacked(written=1)

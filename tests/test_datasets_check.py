@@ -19,7 +19,7 @@ from dix.datasets import check as check_module
 from dix.datasets.api import MissingData
 from dix.datasets.check import Report, check
 from dix.datasets.imagenet import ImageNet
-from dix.datasets.listing import list_images, list_tar
+from dix.datasets.listing import list_files, list_tar
 from dix.datasets.prepare import prepare
 from dix.datasets.unpack import unpack
 
@@ -233,7 +233,7 @@ def test_a_listing_is_made_afresh_whatever_the_folders_time_says(tmp_path: Path)
     for number, name in enumerate(("a.jpg", "b.JPEG")):
         (tmp_path / name).write_bytes(b"12345")
         os.utime(tmp_path, ns=(1, 1))
-        assert list_images(tmp_path, ["."]) == ["a.jpg", "b.JPEG"][: number + 1]
+        assert list_files(tmp_path, ["."]).files == ["a.jpg", "b.JPEG"][: number + 1]
 
 
 def test_an_archive_of_any_kind_of_header_is_listed_as_tarfile_lists_it(tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_an_archive_of_any_kind_of_header_is_listed_as_tarfile_lists_it(tmp_path
                         archive.addfile(info, io.BytesIO(members[name]))
             with tarfile.open(tmp_path / "a.tar") as archive:
                 expected = sorted((info.name, info.size, info.offset_data) for info in archive)
-            assert list_tar(tmp_path / "a.tar") == expected
+            assert list_tar(tmp_path / "a.tar").rows == expected
 
 
 CODE = """

@@ -15,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     checking = actions.add_parser("check", help="say what is there, what is missing, and how many images")
     checking.add_argument("name", help="a data set, as in `dix list dataset`")
     checking.add_argument("--root", help="its folder; default $DIX_DATA/NAME")
+    checking.add_argument("--labels-file", help="as dataset.labels_file of a run; imagenet and folder only")
     checking.add_argument("--decode", action="store_true", help="decode every image and mask as well")
     preparing = actions.add_parser("prepare", help="unpack downloaded archives; goes on where it was stopped")
     preparing.add_argument("name", help="a data set, as in `dix list dataset`, or `embedded` (weights and photos)")
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Print the report; 0 only where the data set is complete."""
     if arguments.action == "check":
-        report = check(arguments.name, arguments.root, arguments.decode)
+        report = check(arguments.name, arguments.root, arguments.decode, arguments.labels_file)
         print(report)
         return 0 if report.complete else 1
     if arguments.name == "embedded":
