@@ -11,6 +11,7 @@ from dix.datasets import coco, imagenet, imagenet_seg, mnist, voc
 from dix.datasets.api import CorruptSample, Dataset, LeftOut, MissingData
 from dix.datasets.folder import Folder
 from dix.datasets.photos import Photos
+from dix.datasets.text import text_id
 
 _NAMED = 3  #: examples of what is left out for one reason
 _SHOWN = 5  #: problems printed in full
@@ -118,7 +119,7 @@ def unreadable(dataset: Dataset) -> Iterable[tuple[str, str]]:
 
 def _where(dataset: Any) -> str:
     folder = getattr(dataset, "folder", None) or getattr(dataset, "path", None)
-    return str(folder or "inside installed packages")
+    return text_id(str(folder)) if folder else "inside installed packages"
 
 
 def _classes(dataset: Any) -> dict[str, int]:

@@ -228,7 +228,7 @@ class ImageNet:
 
     def _bytes(self, entry: _Entry) -> bytes:
         if entry.path is None:
-            raise CorruptSample(f"{entry.id}: the labels name it and no such image is in {self._images.name}")
+            raise CorruptSample(f"{entry.id}: the labels name it and no such image is in {text_id(self._images.name)}")
         if self._archive is not None:
             return TarMember(self._archive, entry.id, entry.size, entry.offset).read()
         return read_bytes(self._images / entry.path, text_id(entry.path))

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from dix.datasets.api import CorruptSample
+from dix.datasets.text import text_id
 
 _T = TypeVar("_T")
 
@@ -125,7 +126,7 @@ def _guarded(data: bytes, name: str, convert: Callable[[Image.Image], _T]) -> _T
     except CorruptSample as error:
         raise CorruptSample(f"{name}: {error}") from error
     except Exception as error:  # decoders of some thirty formats raise what they like on damaged bytes
-        fault = str(error).split(" <_io")[0] or type(error).__name__
+        fault = text_id(str(error).split(" <_io")[0]) or type(error).__name__
         raise CorruptSample(f"{name}: not a readable image ({len(data)} bytes): {fault}") from error
 
 

@@ -187,5 +187,6 @@ class TarMember:
             os.close(handle)
         if len(data) < self.size:
             there_of = f"{len(data)} of {self.size} bytes are there"
-            raise CorruptSample(f"{self.archive.name}: {self.name}: the archive is truncated, {there_of}")
+            where = f"{text_id(self.archive.name)}: {self.name}"
+            raise CorruptSample(f"{where}: the archive is truncated, {there_of}")
         return data

@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -44,29 +44,41 @@ def unpack(archive: Path, target: Path, place: Place) -> Unpacked:
     ended. Raises ValueError for a member that would leave the folder, and for a truncated, unknown or huge archive,
     which it names; what was unpacked before stays.
     """
-    written = kept = size = 0
+    done = Unpacked()
     last = "the start"
+    placed = _Placed(archive)
     try:
         with _members(archive) as members:
             for member in members:
                 name = place(_safe(member.name, archive))
                 if name is None:
                     continue
-                size += member.size
-                _limited(member, size, archive)
                 path = target / _safe(name, archive)
-                if _is_there(member, path):
-                    kept += 1
-                else:
-                    _write(member, path, archive)
-                    written += 1
+                placed.add(member, path)
+                done = _unpacked(member, path, archive, done)
                 last = member.name
-    except (tarfile.ReadError, zipfile.BadZipFile, EOFError, OSError, zlib.error) as error:
+    except (
+        tarfile.ReadError,
+        zipfile.BadZipFile,
+        EOFError,
+        OSError,
+        zlib.error,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # a full disk or a missing right, not the archive's fault
-        done = f"{written + kept} files are unpacked, the last is {last}"
-        raise ValueError(f"{archive.name}: truncated or not such an archive ({done}): {error}") from error
-    return Unpacked(written, kept)
+        said = f"{done.written + done.kept} files are unpacked, the last is {last}"
+        raise ValueError(f"{archive.name}: truncated or not such an archive ({said}): {error}") from error
+    return done
+
+
+def _unpacked(member: _Member, path: Path, archive: Path, done: Unpacked) -> Unpacked:
+    """What is done after this member."""
+    if _is_there(member, path):
+        return replace(done, kept=done.kept + 1)
+    _write(member, path, archive)
+    return replace(done, written=done.written + 1)
 
 
 @contextmanager
@@ -95,13 +107,25 @@ def _safe(name: str, archive: Path) -> str:
     return str(pure)
 
 
-def _limited(member: _Member, total: int, archive: Path) -> None:
-    """Raise ValueError for a member, or a sum of members so far, of more bytes than a data set has."""
-    if member.size > LARGEST or total > MOST:
-        raise ValueError(
-            f"{archive.name}: the member {member.name!r} has {member.size} bytes, {total} with those before it; at most"
-            f" {LARGEST} and {MOST} are unpacked"
-        )
+@dataclass
+class _Placed:
+    """What an archive has filled so far."""
+
+    archive: Path
+    paths: set[Path] = field(default_factory=set)
+    size: int = 0
+
+    def add(self, member: _Member, path: Path) -> None:
+        """Raise ValueError for more bytes than a data set has, alone or in sum, or a second member for one path."""
+        self.size += member.size
+        if member.size > LARGEST or self.size > MOST:
+            raise ValueError(
+                f"{self.archive.name}: the member {member.name!r} has {member.size} bytes, {self.size} with those"
+                f" before it; at most {LARGEST} and {MOST} are unpacked"
+            )
+        if path in self.paths:
+            raise ValueError(f"{self.archive.name}: two members would be {path.name}; nothing more is unpacked")
+        self.paths.add(path)
 
 
 def _is_there(member: _Member, path: Path) -> bool:
