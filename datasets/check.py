@@ -102,19 +102,22 @@ def check(name: str, root: str | None = None, decode: bool = False, labels_file:
 def _report(name: str, known: _Known, dataset: Any, decode: bool) -> Report:
     found = {"images": len(dataset.ids), **known.count(dataset)}
     missing = list(known.files(dataset))
-    problems = [message for _, message in unreadable(dataset)] if decode else []
-    found |= {"unreadable": len(problems)} if decode else {}
+    problems = []
+    if decode:
+        read = [_read(dataset, index) for index in range(len(dataset.ids))]
+        problems = [outcome for outcome in read if isinstance(outcome, str)]
+        found |= {"unreadable": len(problems), "without an object": sum(outcome is False for outcome in read)}
     left_out = getattr(dataset, "left_out", ())
     return Report(name, _where(dataset), found, known.expected, missing, problems, left_out, dataset.fingerprint())
 
 
-def unreadable(dataset: Dataset) -> Iterable[tuple[str, str]]:
-    """Read every image in turn; yield (id, reason) of those that cannot be read."""
-    for index, name in enumerate(dataset.ids):
-        try:
-            dataset.read(index)
-        except CorruptSample as error:
-            yield name, str(error)
+def _read(dataset: Dataset, index: int) -> bool | str:
+    """Whether an image's mask, if it has one, has an object; or why the image cannot be read."""
+    try:
+        mask = dataset.read(index).mask
+    except CorruptSample as error:
+        return str(error)
+    return mask is None or bool((mask == 1).any())
 
 
 def _where(dataset: Any) -> str:

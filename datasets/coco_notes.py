@@ -121,7 +121,7 @@ def _sorted_out(pictures: Sequence[Picture], notes: Iterable[Any], categories: M
 def _picture_of(note: Any, known: Mapping[int | str, Picture]) -> Picture | None:
     """The picture that an annotation belongs to; a key of another type is not guessed to be the same."""
     key = note.get("image_id") if isinstance(note, dict) else None
-    return known.get(key) if type(key) in (int, str) else None
+    return known.get(key) if isinstance(key, int | str) and not isinstance(key, bool) else None
 
 
 def _fault(note: Any, picture: Picture | None, categories: Mapping[int, str]) -> str:

@@ -142,6 +142,8 @@ def _rgb(pixels: np.ndarray, where: str) -> np.ndarray:
 
 def _array(stored: Any) -> np.ndarray:
     """A whole array of the file. Raises ValueError for one that is no picture, before any memory is taken for it."""
+    if stored.external or stored.is_virtual:
+        raise ValueError("an array lies in another file, which is not opened")
     if stored.dtype.kind not in "buif" or not 0 < stored.size <= MOST:
         raise ValueError(f"expected 1 to {MOST} numbers, got {stored.size} of type {stored.dtype}")
     array = stored[()]

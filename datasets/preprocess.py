@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from dix.datasets.api import CorruptSample
 
+_MOST_STRETCHED = 100  #: of a picture's sides, whose shorter one is scaled to the wanted size
 _PIL = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -74,6 +75,10 @@ class Preprocess:
         if self.resize == "pad":
             return _within(width, height, self.size)
         short = math.floor(self.size / self.crop_pct)
+        if max(width, height) > _MOST_STRETCHED * min(width, height):
+            raise CorruptSample(
+                f"preprocess.resize=crop: {width}x{height} pixels are too long and narrow to be scaled by a side"
+            )
         if width <= height:
             return short, int(short * height / width)
         return int(short * width / height), short

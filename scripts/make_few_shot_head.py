@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import dix
+from dix.datasets.loader import contents
 from dix.datasets.packages import package_file
 from dix.datasets.photos import Photos
 from dix.datasets.preprocess import Preprocess
@@ -221,7 +222,7 @@ def facts(recipe: Recipe, photos: Sequence[Photo], report: dict[str, str]) -> di
         "made_by": "scripts/make_few_shot_head.py",
         "backbone_sha256": SOURCE.sha256,
         "recipe": dataclasses.asdict(recipe),
-        "photos_fingerprint": Photos().fingerprint(),
+        "photos_contents": contents(Photos(), range(len(Photos().ids))),
         "photos": {photo.id: photo.label for photo in photos},
         "measured": report,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 import pytest
@@ -101,8 +102,28 @@ def test_faults_of_a_data_set_are_found() -> None:
         def __post_init__(self) -> None:
             object.__setattr__(self, "ids", ("image0", "image0"))
 
-    assert problems(contracts.dataset_contract(Twice())) == ["names every image once", "reads image0"][:1]
+    assert problems(contracts.dataset_contract(Twice(count=2))) == ["names every image once", "reads image0"][:1]
     assert not problems(contracts.dataset_contract(parts.Made()))
+
+
+def test_data_sets_label_name_and_identify_their_images() -> None:
+    numbers = count()
+
+    class Unlabelled(parts.Made):
+        labels = (0,)
+
+    class Unsteady(parts.Made):
+        def content(self, index: int) -> str:
+            return str(next(numbers))
+
+    class Escaping(parts.Made):
+        def __post_init__(self) -> None:
+            object.__setattr__(self, "ids", tuple(f"\x1b[31m{i}" for i in range(self.count)))
+
+    wrong = {Unlabelled: "labels every image, or says None", Unsteady: "knows an image by its content"}
+    wrong[Escaping] = "names images in text that can be stored"
+    for made, clause in wrong.items():
+        assert problems(contracts.dataset_contract(made())) == [clause]
 
 
 def test_models_split_exactly() -> None:

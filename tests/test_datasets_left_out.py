@@ -512,6 +512,12 @@ def test_check_prints_what_is_left_out_and_why_for_every_data_set(tmp_path: Path
     assert check("folder", str(tmp_path / "folder")).complete
 
 
+def test_check_counts_masks_without_an_object(tmp_path: Path) -> None:
+    for name, value in (("a.png", 1), ("a_mask.png", 0), ("b.png", 1), ("b_mask.png", 255), ("c.png", 1)):
+        picture(tmp_path / name, value)
+    assert check("folder", str(tmp_path), decode=True).found == {"images": 3, "unreadable": 0, "without an object": 1}
+
+
 def test_the_command_takes_a_label_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     labelled(tmp_path, "x.png 1\ngone.png 2\n", "x.png", "y.png")
     words = [

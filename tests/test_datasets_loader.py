@@ -106,6 +106,13 @@ def test_pad_centres_a_digit_on_black() -> None:
         Preprocess(20, "pad").image(digit)
 
 
+@pytest.mark.parametrize("size", [(1, 60_000), (60_000, 1)])
+def test_a_picture_as_narrow_as_a_line_is_named_before_it_is_scaled_to_gigabytes(size: tuple[int, int]) -> None:
+    with pytest.raises(CorruptSample, match=f"resize=crop: {size[0]}x{size[1]} pixels are too long and narrow"):
+        Preprocess(224, "crop").image(Image.new("RGB", size))
+    assert Preprocess(8).image(Image.new("RGB", size)).shape == (3, 8, 8)
+
+
 def test_identity_holds_everything_that_changes_pixels_and_faults_name_the_key() -> None:
     assert Preprocess(224, "crop", 0.875, "bicubic", False).identity() == {
         "size": 224,

@@ -6,6 +6,7 @@ import io
 import json
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image, ImageOps, features
@@ -276,8 +277,6 @@ def test_a_voc_mask_that_was_converted_to_grey_is_named(tmp_path: Path) -> None:
 
 
 def test_a_segmentation_file_of_unequal_parts_or_absurd_arrays_is_named(tmp_path: Path) -> None:
-    import h5py
-
     make_seg(tmp_path, *seg_arrays())
     with h5py.File(tmp_path / "gtsegs_ijcv.mat", "r+") as file:
         refs, value = file["#refs#"], file["value"]
@@ -296,6 +295,17 @@ def test_a_segmentation_file_of_unequal_parts_or_absurd_arrays_is_named(tmp_path
         file["value"].create_dataset("gt", (2, 1), dtype=h5py.special_dtype(ref=h5py.Reference))
     with pytest.raises(ValueError, match=r"gtsegs_ijcv\.mat: expected as many masks as images, got 2 and 3"):
         _ = ImageNetSeg(str(tmp_path)).ids
+
+
+def test_a_segmentation_file_does_not_open_other_files(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(bytes(range(192)))
+    make_seg(tmp_path, *seg_arrays())
+    with h5py.File(tmp_path / "gtsegs_ijcv.mat", "r+") as file:
+        outside = [(str(tmp_path / "secret"), 0, 192)]
+        array = file["#refs#"].create_dataset("o", (3, 8, 8), dtype="u1", external=outside)
+        file["value"]["img"][2, 0] = array.ref
+    with pytest.raises(CorruptSample, match=r"image 0003: an array lies in another file, which is not opened"):
+        ImageNetSeg(str(tmp_path)).read(2)
 
 
 def make_seg_of(root: Path) -> Path:

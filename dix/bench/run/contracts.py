@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 from dix.bench.run.evaluate import explain, predict
 from dix.bench.run.job import describe
 from dix.classifier import Classifier
-from dix.datasets.api import Dataset, Record
+from dix.datasets.api import Dataset, Record, content_of
 from dix.explainer import Explainer
 from dix.maps import faults
 from dix.metrics.api import Case, ImageBatch, Metric, Scores
@@ -66,6 +66,9 @@ def dataset_contract(dataset: Dataset, most: int = 20) -> Iterator[Finding]:
     ids = list(dataset.ids)
     yield Finding("has images", "" if ids else "no ids")
     yield Finding("names every image once", "" if len(set(ids)) == len(ids) else "an id occurs twice")
+    yield Finding("names images in text that can be stored", _unstorable(ids))
+    labels = len(dataset.labels)
+    yield Finding("labels every image, or says None", "" if labels == len(ids) else f"{labels} for {len(ids)}")
     fingerprints = {dataset.fingerprint() for _ in range(2)}
     yield Finding("has a steady fingerprint", "" if len(fingerprints) == 1 else "two calls differ")
     for index in range(min(most, len(ids))):
@@ -74,6 +77,18 @@ def dataset_contract(dataset: Dataset, most: int = 20) -> Iterator[Finding]:
             yield Finding(f"reads {ids[index]}", problem)
             return
     yield Finding(f"reads its first {min(most, len(ids))} images with masks of their size")
+    differing = [ids[i] for i in range(min(most, len(ids))) if _contents(dataset, i) > 1]
+    yield Finding("knows an image by its content", f"two digests of {differing[0]}" if differing else "")
+
+
+def _unstorable(ids: Sequence[str]) -> str:
+    """The first id that is no printable UTF-8 text, as a problem, or ""."""
+    return next((f"{name!r} is not printable" for name in ids if not name.isprintable()), "")
+
+
+def _contents(dataset: Dataset, index: int) -> int:
+    """How many digests an image has: as it is read, and without being decoded."""
+    return len({content_of(dataset, index, dataset.read(index)), content_of(dataset, index)})
 
 
 def classifier_contract(classifier: Classifier, images: Tensor) -> Iterator[Finding]:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from dix.bench.sanity.settings import Train
 from dix.classifier import Classifier
 from dix.datasets.api import Dataset
-from dix.datasets.loader import Batch, Loader
+from dix.datasets.loader import Batch, Loader, contents
 from dix.datasets.preprocess import Preprocess
 from dix.files import write_atomic
 from dix.seeding import generator
@@ -132,11 +132,17 @@ def _identity(task: Task) -> dict[str, Any]:
                 **task.identity,
                 "initial_weights": task.classifier.fingerprint,
                 "train": settings,
-                "data": [task.train.name, task.train.fingerprint(), len(task.train.ids)],
+                "data": [task.train.name, task.train.fingerprint(), len(task.train.ids), _content(task.train)],
                 "preprocess": task.preprocess.identity(),
             }
         )
     )
+
+
+def _content(dataset: Dataset) -> str:
+    """One digest of all images: weights are those of a data set only as long as none of its pictures changes."""
+    digests = contents(dataset, range(len(dataset.ids)))
+    return hashlib.sha256(json.dumps(sorted(digests.items())).encode()).hexdigest()
 
 
 def _provenance(task: Task, identity: Mapping[str, Any], trained: Trained, out: Path) -> dict[str, Any]:
@@ -289,7 +295,7 @@ class _Training:
 
 def _labels(dataset: Dataset, classifier: Classifier) -> list[int]:
     """Every image's label as an output of the classifier. Raises ValueError where one has none."""
-    labels = list(getattr(dataset, "labels", ()))
+    labels = list(dataset.labels)
     if not labels or any(label is None for label in labels):
         raise ValueError(f"dataset: expected a label for every image of {dataset.name}, and some have none")
     if dataset.label_space != classifier.label_space:
