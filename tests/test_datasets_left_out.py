@@ -124,9 +124,9 @@ def test_names_of_any_bytes_have_different_printable_ids(tmp_path: Path) -> None
     data = Folder(str(tmp_path))
     shown = {r"caf\xe9.png", r"caf\\xe9.png", "café.png", r"two\x0alines.png", r"red\x1b[31m.png", r"u\u2028.png"}
     assert set(data.ids) == shown
-    for index, name in enumerate(data.ids):
-        assert name.encode("utf-8").decode() == name
-        expected = [number for number, path in enumerate(raw) if text_id(os.fsdecode(path)) == name]
+    for index, shown_name in enumerate(data.ids):
+        assert shown_name.encode("utf-8").decode() == shown_name
+        expected = [number for number, path in enumerate(raw) if text_id(os.fsdecode(path)) == shown_name]
         assert np.asarray(data.read(index).image)[0, 0, 0] == expected[0] * 20
         assert len(data.content(index)) == 32
     assert len(data.fingerprint()) == 64
