@@ -88,30 +88,34 @@ class Folder:
         return read_label_file(Path(self.labels_file)) if self.labels_file else {}
 
     @cached_property
+    def _stems(self) -> Mapping[str, str]:
+        """Paths without their suffix, of the files whose names end as an image's does."""
+        return {path: without_suffix(path) for path in self._listing.files if is_image(path)}
+
+    @cached_property
+    def _mask_stems(self) -> Mapping[str, str]:
+        """Paths of masks, and what the path of their image is but for its suffix."""
+        end = self._mask_end
+        return {path: stem[: -len(end)] for path, stem in self._stems.items() if stem.lower().endswith(end)}
+
+    @cached_property
     def _files(self) -> Sequence[str]:
         """Path relative to the root of each image that is no mask."""
-        files = [path for path in self._listing.files if self._is_picture(path)]
+        files = [path for path in self._listing.files if path not in self._mask_stems and self._is_picture(path)]
         if not files:
             raise MissingData(f"dataset.root: the folder {self.folder} holds no images")
         return files
 
     def _is_picture(self, path: str) -> bool:
-        if self._is_mask(path):
-            return False
-        return is_image(path) or path in self._named or path.rsplit("/", 1)[-1] in self._named
-
-    def _is_mask(self, path: str) -> bool:
-        return is_image(path) and without_suffix(path).lower().endswith(self._mask_end)
+        return path in self._stems or path in self._named or path.rsplit("/", 1)[-1] in self._named
 
     @cached_property
     def _masks(self) -> Mapping[str, str]:
         """Path of the mask by path of the image. Raises ValueError where a mask or an image may have two."""
         if self.masks == "none":
             return {}
-        drawn = _by_stem(
-            {path: without_suffix(path)[: -len(self._mask_end)] for path in self._listing.files if self._is_mask(path)}
-        )
-        pictures = _by_stem({path: without_suffix(path) for path in self._files})
+        drawn = _by_stem(self._mask_stems)
+        pictures = _by_stem({path: self._stems.get(path, path) for path in self._files})
         pairs = {}
         for stem in drawn.keys() & pictures.keys():
             if len(drawn[stem]) + len(pictures[stem]) > 2:
@@ -160,7 +164,7 @@ class Folder:
         return [name for name, label in pairs if label is None] if self.labels_file else []
 
     def _why(self, path: str) -> str:
-        if not self._is_mask(path):
+        if path not in self._mask_stems:
             return _NO_IMAGE
         return "mask, and dataset.masks is none" if self.masks == "none" else "mask without an image"
 
