@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -19,11 +19,13 @@ from dix.files import atomic
 Place = Callable[[str], str | None]
 LARGEST = 1 << 28  #: bytes of one unpacked file; COCO's annotations, the largest, have 20 million
 MOST = 1 << 36  #: bytes of all unpacked files of an archive; ImageNet's validation images have 6.7 thousand million
+#: What the standard library raises for damaged, encrypted or unknown archives.
+_BROKEN = (tarfile.ReadError, zipfile.BadZipFile, EOFError, OSError, zlib.error, NotImplementedError, RuntimeError)
 
 
 @dataclass(frozen=True)
 class Unpacked:
-    """written: members written now. kept: members that were there already, of the right size."""
+    """written: members written now. kept: members that were there already, byte by byte."""
 
     written: int = 0
     kept: int = 0
@@ -44,41 +46,57 @@ def unpack(archive: Path, target: Path, place: Place) -> Unpacked:
     ended. Raises ValueError for a member that would leave the folder, and for a truncated, unknown or huge archive,
     which it names; what was unpacked before stays.
     """
-    done = Unpacked()
-    last = "the start"
-    placed = _Placed(archive)
-    try:
-        with _members(archive) as members:
-            for member in members:
-                name = place(_safe(member.name, archive))
-                if name is None:
-                    continue
-                path = target / _safe(name, archive)
-                placed.add(member, path)
-                done = _unpacked(member, path, archive, done)
-                last = member.name
-    except (
-        tarfile.ReadError,
-        zipfile.BadZipFile,
-        EOFError,
-        OSError,
-        zlib.error,
-        NotImplementedError,
-        RuntimeError,
-    ) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # a full disk or a missing right, not the archive's fault
-        said = f"{done.written + done.kept} files are unpacked, the last is {last}"
-        raise ValueError(f"{archive.name}: truncated or not such an archive ({said}): {error}") from error
-    return done
+    progress = _Progress(archive)
+    with progress.blaming(), _members(archive) as members:
+        for member in members:
+            name = place(_safe(member.name, archive))
+            if name is not None:
+                progress.add(member, target / _safe(name, archive))
+    return Unpacked(progress.written, progress.kept)
 
 
-def _unpacked(member: _Member, path: Path, archive: Path, done: Unpacked) -> Unpacked:
-    """What is done after this member."""
-    if _is_there(member, path):
-        return replace(done, kept=done.kept + 1)
-    _write(member, path, archive)
-    return replace(done, written=done.written + 1)
+@dataclass
+class _Progress:
+    """What an archive has filled so far."""
+
+    archive: Path
+    paths: set[Path] = field(default_factory=set)
+    size: int = 0
+    written: int = 0
+    kept: int = 0
+    last: str = "the start"
+
+    def add(self, member: _Member, path: Path) -> None:
+        """Write a member, unless it is there. Raises ValueError where it, or all with it, are more than a data set."""
+        self._limit(member, path)
+        if _is_there(member, path):
+            self.kept += 1
+        else:
+            _write(member, path, self.archive)
+            self.written += 1
+        self.last = member.name
+
+    def _limit(self, member: _Member, path: Path) -> None:
+        self.size += member.size
+        if member.size > LARGEST or self.size > MOST:
+            raise ValueError(
+                f"{self.archive.name}: the member {member.name!r} has {member.size} bytes, {self.size} with those"
+                f" before it; at most {LARGEST} and {MOST} are unpacked"
+            )
+        if path in self.paths:
+            raise ValueError(f"{self.archive.name}: two members would be {path.name}; nothing more is unpacked")
+        self.paths.add(path)
+
+    @contextmanager
+    def blaming(self) -> Iterator[None]:
+        """Turn what readers of archives raise into one message; a full disk or a missing right is passed on."""
+        try:
+            yield
+        except _BROKEN as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            done = f"{self.written + self.kept} files are unpacked, the last is {self.last}"
+            raise ValueError(f"{self.archive.name}: truncated or not such an archive ({done}): {error}") from error
 
 
 @contextmanager
@@ -105,27 +123,6 @@ def _safe(name: str, archive: Path) -> str:
     if pure.is_absolute() or ".." in pure.parts or (pure.parts and pure.parts[0].endswith(":")):
         raise ValueError(f"{archive.name}: the member {name!r} leads out of the folder; nothing more is unpacked")
     return str(pure)
-
-
-@dataclass
-class _Placed:
-    """What an archive has filled so far."""
-
-    archive: Path
-    paths: set[Path] = field(default_factory=set)
-    size: int = 0
-
-    def add(self, member: _Member, path: Path) -> None:
-        """Raise ValueError for more bytes than a data set has, alone or in sum, or a second member for one path."""
-        self.size += member.size
-        if member.size > LARGEST or self.size > MOST:
-            raise ValueError(
-                f"{self.archive.name}: the member {member.name!r} has {member.size} bytes, {self.size} with those"
-                f" before it; at most {LARGEST} and {MOST} are unpacked"
-            )
-        if path in self.paths:
-            raise ValueError(f"{self.archive.name}: two members would be {path.name}; nothing more is unpacked")
-        self.paths.add(path)
 
 
 def _is_there(member: _Member, path: Path) -> bool:
