@@ -20,6 +20,8 @@ from dix.datasets.masks import fitting
 from dix.extras import optional
 
 FILE = "gtsegs_ijcv.mat"
+#: What h5py raises for damaged files, beside ValueError.
+_FAULTS = (OSError, KeyError, TypeError, IndexError, RuntimeError, AttributeError)
 MOST = 3 * 178_956_970  #: numbers of one image; a larger array is refused before it is read
 LAYOUT = Layout(
     name="imagenet_seg",
@@ -58,7 +60,7 @@ class ImageNetSeg:
         try:
             with h5py.File(self.path, "r") as file:
                 yield file["value"]
-        except (OSError, KeyError) as error:
+        except _FAULTS as error:
             size = self.path.stat().st_size
             raise ValueError(f"{FILE}: not a readable MATLAB 7.3 file ({size} bytes): {error}") from error
 
@@ -85,8 +87,7 @@ class ImageNetSeg:
     def left_out(self) -> Sequence[LeftOut]:
         """Masks of further annotators."""
         with self._value() as value:
-            cells = [value.file[reference] for reference in value["gt"][:, 0]]
-            several = [name for name, cell in zip(self.ids, cells, strict=True) if cell.size > 1]
+            several = [name for index, name in enumerate(self.ids) if _masks(value, index) > 1]
         return [LeftOut(name, "image with masks of further annotators, of which the first is used") for name in several]
 
     def read(self, index: int) -> Record:
@@ -108,7 +109,7 @@ class ImageNetSeg:
         """Pixels and mask as the file has them. Raises CorruptSample."""
         try:
             return self._referenced(index)
-        except (ValueError, KeyError, TypeError, IndexError, RuntimeError, AttributeError, OSError) as error:
+        except (ValueError, *_FAULTS) as error:
             raise CorruptSample(f"{_where(self.ids[index])}: {error}") from error
 
     def _referenced(self, index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -120,6 +121,14 @@ class ImageNetSeg:
     def fingerprint(self) -> str:
         """Hash of the ids."""
         return fingerprint(self.name, self.ids, self.labels)
+
+
+def _masks(value: Any, index: int) -> int:
+    """How many masks an image has; none where its cell is broken, which reading it says."""
+    try:
+        return int(value.file[value["gt"][index, 0]].size)
+    except (ValueError, *_FAULTS):
+        return 0
 
 
 def _where(name: str) -> str:
