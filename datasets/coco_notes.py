@@ -101,12 +101,12 @@ def _is_category(entry: Any) -> bool:
 
 
 def _sorted_out(pictures: Sequence[Picture], notes: Iterable[Any], categories: Mapping[int, str]) -> Notes:
-    known = {picture.key: picture for picture in pictures}
+    known = {str(picture.key): picture for picture in pictures}
     good: dict[int | str, list[Note]] = defaultdict(list)
     left_out = []
     touched = set()
     for number, note in enumerate(notes, 1):
-        picture = _picture_of(note, known)
+        picture = known.get(str(note.get("image_id"))) if isinstance(note, dict) else None
         reason = _fault(note, picture, categories)
         if picture is not None:
             touched.add(picture.key)
@@ -118,18 +118,14 @@ def _sorted_out(pictures: Sequence[Picture], notes: Iterable[Any], categories: M
     return Notes(pictures, good, categories, left_out, frozenset(touched - good.keys()))
 
 
-def _picture_of(note: Any, known: Mapping[int | str, Picture]) -> Picture | None:
-    """The picture that an annotation belongs to; a key of another type is not guessed to be the same."""
-    key = note.get("image_id") if isinstance(note, dict) else None
-    return known.get(key) if isinstance(key, int | str) and not isinstance(key, bool) else None
-
-
 def _fault(note: Any, picture: Picture | None, categories: Mapping[int, str]) -> str:
-    """Why an annotation cannot be decoded, or ""."""
+    """Why an annotation cannot be decoded, or "". picture: the one whose key reads like the annotation's image_id."""
     if not isinstance(note, dict):
         return "no object of named fields"
     if picture is None:
         return "its image_id is no image's"
+    if type(note["image_id"]) is not type(picture.key):
+        return "its image_id reads like an image's and is of another type"
     category = note.get("category_id")
     if type(category) is not int or category not in categories:
         return "its category_id is no category's"

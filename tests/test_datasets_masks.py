@@ -320,7 +320,9 @@ RUNS = {"counts": [100, 50, 1050], "size": [30, 40]}
 BAD = {
     "no object": ("nothing", "no object of named fields"),
     "another image": ({"image_id": 77}, "its image_id is no image's"),
-    "an image by text": ({"image_id": "139"}, "its image_id is no image's"),
+    "an image by text": ({"image_id": "139"}, "its image_id reads like an image's and is of another type"),
+    "an image by a float": ({"image_id": 139.0}, "its image_id is no image's"),
+    "an image by a list": ({"image_id": [139]}, "its image_id is no image's"),
     "no category": ({"category_id": 99}, "its category_id is no category's"),
     "no segmentation": ({"segmentation": None}, "no segmentation"),
     "empty": ({"segmentation": []}, "its segmentation is empty"),
@@ -379,6 +381,12 @@ def test_an_image_of_which_no_annotation_can_be_decoded_stays_and_has_no_mask(tm
     assert kept.mask is not None
     assert not kept.mask.any()
     assert Coco(str(root), category="dog").ids == ("000000000009.jpg",)
+
+
+def test_an_image_stays_whose_annotations_call_it_by_text(tmp_path: Path) -> None:
+    data = Coco(str(with_notes(tmp_path, polygon_note(1, 139, 18, [GOOD]) | {"image_id": "139"})))
+    assert data.ids == ("000000000139.jpg",)
+    assert data.read(0).mask is None
 
 
 def test_polygons_may_touch_the_border_and_pass_it_by_rounding(tmp_path: Path) -> None:
