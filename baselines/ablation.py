@@ -7,7 +7,7 @@ The network behind the layer runs once for each channel, unless channels act on 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -133,6 +133,7 @@ class AblationCam:
     fill: see ChannelDrops. divide_by: "magnitude" |y|, or "score" y itself as pytorch-grad-cam does.
     """
 
+    version: ClassVar[int] = 1
     layer: str = "last"
     fill: Fill = "zero"
     divide_by: Literal["magnitude", "score"] = "magnitude"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -40,6 +40,7 @@ class Gae:
     that is the product of (E_b + I), later blocks on the left.
     """
 
+    version: ClassVar[int] = 1
     label: str = "GAE"
     extra: bool = False
 
@@ -62,6 +63,7 @@ class AttentionRollout:
     become one matrix.
     """
 
+    version: ClassVar[int] = 1
     heads: Heads = "mean"
     label: str = "Rollout"
     extra: bool = True

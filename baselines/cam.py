@@ -8,6 +8,7 @@ channels.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -58,6 +59,7 @@ class _Cam:
 class GradCam(_Cam):
     """Grad-CAM (Selvaraju et al. 2017, Eq. 1 and 2): channels weighted by their mean gradient."""
 
+    version: ClassVar[int] = 1
     label: str = "GC"
 
     def explain(self, passes: Passes) -> Tensor:
@@ -77,6 +79,7 @@ class GradCamPP(_Cam):
     many networks. At zero the ratio is computed as 1 / (2 + g sum A), which cannot underflow.
     """
 
+    version: ClassVar[int] = 1
     eps: float = 0.0
     label: str = "GC++"
 
@@ -97,6 +100,7 @@ class GradCamPP(_Cam):
 class XGradCam(_Cam):
     """XGrad-CAM (Fu et al. 2020): gradients weighted by each pixel's share of its channel's activation."""
 
+    version: ClassVar[int] = 1
     label: str = "XGC"
 
     def explain(self, passes: Passes) -> Tensor:
@@ -111,6 +115,7 @@ class XGradCam(_Cam):
 class LayerCam(_Cam):
     """LayerCAM (Jiang et al. 2021): every pixel of every channel weighted by its own positive gradient."""
 
+    version: ClassVar[int] = 1
     label: str = "LC"
 
     def explain(self, passes: Passes) -> Tensor:
@@ -123,6 +128,7 @@ class LayerCam(_Cam):
 class HiResCam(_Cam):
     """HiResCAM (Draelos & Carin 2020): gradient times activation, summed over channels; signed."""
 
+    version: ClassVar[int] = 1
     label: str = "HiResCAM"
     extra: bool = True
 

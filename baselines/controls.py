@@ -31,6 +31,7 @@ class _Control:
 class Random(_Control):
     """Uniform noise, each image's drawn from its id: the same map in every batch, shard and run."""
 
+    version: ClassVar[int] = 1
     label: str = "Random"
     extra: bool = True
 
@@ -43,6 +44,7 @@ class Random(_Control):
 class Ones(_Control):
     """All pixels alike: keeps the whole picture where a metric multiplies by the map, and ties everywhere else."""
 
+    version: ClassVar[int] = 1
     label: str = "Ones"
     extra: bool = True
 
@@ -58,6 +60,7 @@ class CenterGaussian(_Control):
     sigma: standard deviation as a fraction of the image's height and of its width.
     """
 
+    version: ClassVar[int] = 1
     sigma: float = 0.25
     label: str = "Center"
     extra: bool = True
@@ -80,6 +83,7 @@ class CenterGaussian(_Control):
 class Edges(_Control):
     """Sobel's gradient magnitude of the grey image: what an edge detector without any network shows."""
 
+    version: ClassVar[int] = 1
     label: str = "Edges"
     extra: bool = True
 

@@ -70,6 +70,7 @@ class ScoreCam:
     image's logit drops out of it. One forward pass of the whole network for every channel.
     """
 
+    version: ClassVar[int] = 1
     layer: str = "last"
     label: str = "Score-CAM"
     extra: bool = True

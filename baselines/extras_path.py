@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ class InputXGradient:
     baseline, score, reduction: as in IntegratedGradients.
     """
 
+    version: ClassVar[int] = 1
     baseline: Colour = "mean_colour"
     score: Score = "logit"
     reduction: Reduction = "sum_abs"
@@ -48,6 +50,7 @@ class SmoothGrad:
     score, reduction: as in IntegratedGradients; the reduction acts on the mean.
     """
 
+    version: ClassVar[int] = 1
     samples: int = 50
     spread: float = 0.15
     score: Score = "logit"
@@ -102,6 +105,7 @@ class Rise:
     masks: N, at 1 F each. baseline: z, what hidden pixels show ("mean_colour" is zero after normalisation).
     """
 
+    version: ClassVar[int] = 1
     masks: int = 4000
     cells: int = 7
     keep: float = 0.5

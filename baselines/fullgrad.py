@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -219,6 +219,7 @@ class FullGrad:
     eps: added to the span that is divided by.
     """
 
+    version: ClassVar[int] = 1
     biases: Biases = "all"
     rescale: Rescale = "layer"
     eps: float = 0.0

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -108,6 +108,7 @@ class Contributions:
 class LiftCam:
     """LIFT-CAM (Jung & Oh 2021): w_c = channel c's DeepLIFT contribution, which approximates its SHAP value."""
 
+    version: ClassVar[int] = 1
     layer: str = "last"
     label: str = "LIFT"
     extra: bool = False

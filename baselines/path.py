@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import floor
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -48,6 +48,7 @@ class IntegratedGradients:
     score: what is differentiated. reduction: from channels to a map; "sum" adds up to score(x) - score(z).
     """
 
+    version: ClassVar[int] = 1
     steps: int = 25
     rule: PathRule = "right"
     baseline: Colour = "mean_colour"
@@ -111,6 +112,7 @@ class GuidedIntegratedGradients:
     "double" takes two to three times as long on a CPU.
     """
 
+    version: ClassVar[int] = 1
     steps: int = 25
     fraction: float = 0.5
     max_dist: float = 1.0
@@ -225,6 +227,7 @@ class BlurIntegratedGradients:
     steps: N; the default costs 2 N = 200 F. score, reduction: as in IntegratedGradients.
     """
 
+    version: ClassVar[int] = 1
     steps: int = 100
     max_sigma: float = 50.0
     grad_step: float = 0.01

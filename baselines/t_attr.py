@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +39,7 @@ class TransformerAttribution:
     rules divide by sums that may nearly cancel, so "native" single precision can be off by a third in single patches.
     """
 
+    version: ClassVar[int] = 1
     start_layer: int = 1
     precision: Precision = "double"
     label: str = "T-Attr"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -49,6 +49,7 @@ class Coco:
     Raises MissingData on first use; ValueError for an unknown category or an image listed twice.
     """
 
+    version: ClassVar[int] = 1
     root: str | None = None
     part: str = "val2017"
     unannotated: Literal["drop", "keep"] = "drop"

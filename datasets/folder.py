@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -40,6 +40,7 @@ class Folder:
     attributed.
     """
 
+    version: ClassVar[int] = 1
     root: str | None = None
     mask_suffix: str = "_mask"
     masks: Literal["optional", "required", "none"] = "optional"

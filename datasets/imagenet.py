@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from dix.datasets.api import CorruptSample, LeftOut, Record
 from dix.datasets.identity import digest
@@ -61,6 +61,7 @@ class ImageNet:
     themselves or a label file names none of the images.
     """
 
+    version: ClassVar[int] = 1
     root: str | None = None
     labels_file: str | None = None
     name: str = "imagenet"

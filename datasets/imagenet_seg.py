@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -41,6 +41,7 @@ class ImageNetSeg:
     root: the folder of the file; None: $DIX_DATA/imagenet_seg. Raises MissingData on first use.
     """
 
+    version: ClassVar[int] = 1
     root: str | None = None
     name: str = "imagenet_seg"
     label_space: str | None = None

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from PIL import Image
@@ -47,6 +47,7 @@ class Mnist:
     Raises MissingData on first use; ValueError for a file that is no IDX file.
     """
 
+    version: ClassVar[int] = 1
     source: Literal["embedded", "idx"] = "embedded"
     root: str | None = None
     part: Literal["train", "test"] = "test"

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 from dix.datasets.api import Record
 from dix.datasets.identity import digest
@@ -45,6 +46,7 @@ class Photos:
     Raises MissingData where a package is not installed.
     """
 
+    version: ClassVar[int] = 1
     name: str = "photos"
     label_space: str | None = "imagenet"
 

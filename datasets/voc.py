@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -45,6 +45,7 @@ class Voc:
     Raises MissingData on first use; ValueError where the list names an image twice.
     """
 
+    version: ClassVar[int] = 1
     root: str | None = None
     part: str = "val"
     void: Literal["foreground", "ignore"] = "foreground"

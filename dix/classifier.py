@@ -11,9 +11,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from dix.identity import named
 from dix.split import Split, module_named
 
 Kind = Literal["cnn", "vit"]
+#: Packages whose modules are known by their weights: they do not change under the same name.
+LIBRARIES = ("torch", "torchvision", "timm")
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,10 @@ class Classifier:
             self._splits[name] = Split(self.network, name, example)
         return self._splits[name]
 
+    def forget_tails(self) -> None:
+        """Record tails anew when they are asked for: the network may have been another while they were recorded."""
+        self._splits.clear()
+
     @cached_property
     def attention_layers(self) -> tuple[str, ...]:
         """Names of the modules that return each block's attention matrices [B, heads, T, T], first block first."""
@@ -155,8 +162,15 @@ class Classifier:
             "mean": [round(float(v), 6) for v in self.mean.flatten()],
             "std": [round(float(v), 6) for v in self.std.flatten()],
             "input_size": self.input_size,
-            "layers": self.layers,
+            "layers": dict(self.layers),
+            "classes": None if self.classes is None else list(self.classes),
+            "modules": sorted({f"{kind.__name__} {named(kind)['version']}" for kind in self._own_modules()}),
         }
+
+    def _own_modules(self) -> set[type]:
+        """Classes of the network's modules that come from none of the libraries: their code defines a score, too."""
+        kinds = {type(module) for module in self.network.modules()}
+        return {kind for kind in kinds if kind.__module__.split(".")[0] not in LIBRARIES}
 
 
 def prepare(network: nn.Module) -> nn.Module:

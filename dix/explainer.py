@@ -50,13 +50,14 @@ class Explainer(Protocol):
 
 
 @dataclass(frozen=True)
-class Path:
+class PathIntegral:
     """The curve from the baseline to the activation and how the integral along it is summed (Eq. 4 and 5).
 
     steps: N. rule: the quadrature; "right" is Eq. 5. baseline: z, for CNNs (attention starts at zero, Sec. 4.1).
     score: what is differentiated, the target's "logit" or its softmax "probability".
     """
 
+    version: ClassVar[int] = 1
     steps: int = 10
     rule: Rule = "right"
     baseline: Baseline = "channel_min"
@@ -74,7 +75,7 @@ class LayerSums:
     """
 
     layer: str
-    path: Path
+    path: PathIntegral
 
     def compute(self, passes: Passes) -> tuple[Tensor, dict[Phi, Tensor]]:
         """h [B, C, h, w] and, by phi, the sums [B, C, h, w]."""
@@ -126,7 +127,7 @@ class AttentionSums:
     """
 
     block: int
-    path: Path
+    path: PathIntegral
     rollout: Rollout
     per_step: bool = False
 
@@ -168,6 +169,7 @@ class Rollout:
     product: multiply the blocks' matrices; False: sum the rows of CLS instead (the thesis's footnote 1).
     """
 
+    version: ClassVar[int] = 1
     residual: bool = True
     normalise_rows: bool = True
     product: bool = True
@@ -208,10 +210,11 @@ class Dix:
     before they are combined; without it the layer with the largest magnitudes decides alone.
     """
 
+    version: ClassVar[int] = 1
     role: ClassVar[str] = PROPOSED
     depth: int = 3
     phi: Phi = "product"
-    path: Path = field(default_factory=Path)
+    path: PathIntegral = field(default_factory=PathIntegral)
     combine: Literal["mean", "sum", "product"] = "mean"
     normalise: bool = True
     resize: Resize = "bilinear"

@@ -6,7 +6,7 @@ methods that describe the same value get the same tensor: work is shared because
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Protocol, TypeVar
@@ -51,6 +51,7 @@ class Passes:
     ids: B image ids, which random numbers derive from; None: "0", "1", ...
     chunk: the largest number of rows (images times path points) in one forward pass of a tail or a path.
     seed: of everything random.
+    memo: where evidence is kept once it is computed; None: a dictionary of its own.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Passes:
         ids: Sequence[str] | None = None,
         chunk: int = 32,
         seed: int = 0,
+        memo: MutableMapping[Hashable, Any] | None = None,
     ) -> None:
         self.classifier = classifier
         self.images = images
@@ -69,7 +71,7 @@ class Passes:
         self.chunk = chunk
         self.seed = seed
         self._targets = targets
-        self._memo: dict[Hashable, Any] = {}
+        self._memo: MutableMapping[Hashable, Any] = {} if memo is None else memo
 
     def get(self, evidence: Evidence[T]) -> T:
         """The value that `evidence` describes; equal descriptions share it."""
@@ -85,7 +87,7 @@ class Passes:
     @property
     def logits(self) -> Tensor:
         """[B, K] logits of the unaltered images."""
-        return self._clean.logits.detach()
+        return self.get(CLEAN).logits.detach()
 
     @cached_property
     def targets(self) -> Tensor:
@@ -95,7 +97,7 @@ class Passes:
     def explain_targets(self, targets: Tensor) -> None:
         """Set [B] the outputs to explain, before anything that depends on them was asked for."""
         assert "targets" not in self.__dict__, "the targets were asked for already"
-        assert not self._memo, "evidence about other targets exists already"
+        assert not set(self._memo) - {CLEAN}, "evidence about other targets exists already"
         self._targets = targets
 
     def score(self, logits: Tensor, rows: Tensor | None = None, kind: Score = "logit") -> Tensor:
@@ -107,12 +109,12 @@ class Passes:
     def activation(self, layer: str) -> Tensor:
         """x [B, ...]: what `layer` (an alias or a module name) returns for the unaltered images."""
         name = self.classifier.layer(layer)
-        return self._capture_of(name).activations[name].detach()
+        return self.get(self._pass_of(name)).activations[name].detach()
 
     def gradient(self, layer: str) -> Tensor:
         """[B, ...] gradient of the target's logit by what `layer` returns."""
         name = self.classifier.layer(layer)
-        return self._gradients_of(name)[name]
+        return self.get(_Gradients(self._pass_of(name)))[name]
 
     def context(self, layer: str) -> Context:
         """What the tail of `layer` needs besides its activation."""
@@ -130,29 +132,39 @@ class Passes:
         rows = [torch.rand(*shape, generator=self.generator(i, purpose)) for i in range(len(self.ids))]
         return torch.stack(rows).to(self.images)
 
-    @cached_property
-    def _clean(self) -> Captured:
-        layers = [*self.classifier.layers.values(), *self.classifier.attention_layers]
-        return self._forward(list(dict.fromkeys(layers)))
+    def _pass_of(self, name: str) -> ForwardPass:
+        """The pass that captures a layer: the clean one, or one of its own where the classifier does not name it."""
+        return CLEAN if name in self.get(CLEAN).activations else ForwardPass((name,))
 
-    @cached_property
-    def _clean_gradients(self) -> dict[str, Tensor]:
-        return self._differentiate(self._clean)
 
-    def _capture_of(self, name: str) -> Captured:
-        return self._clean if name in self._clean.activations else self.get(_Extra(name)).captured
+@dataclass(frozen=True)
+class ForwardPass:
+    """A forward pass of the unaltered images that captures `layers`; none: all that the classifier names."""
 
-    def _gradients_of(self, name: str) -> dict[str, Tensor]:
-        return self._clean_gradients if name in self._clean.activations else self.get(_Extra(name)).gradients
+    layers: tuple[str, ...] = ()
 
-    def _forward(self, layers: Sequence[str]) -> Captured:
-        with torch.enable_grad(), capturing(self.classifier.network, layers) as activations:
-            return Captured(self.classifier.logits(self.images), activations)
+    def compute(self, passes: Passes) -> Captured:
+        """The logits and activations, with the graph that leads from these to those."""
+        classifier = passes.classifier
+        layers = self.layers or dict.fromkeys([*classifier.layers.values(), *classifier.attention_layers])
+        with torch.enable_grad(), capturing(classifier.network, list(layers)) as activations:
+            return Captured(classifier.logits(passes.images), activations)
 
-    def _differentiate(self, captured: Captured) -> dict[str, Tensor]:
-        names = list(captured.activations)
-        found = gradients(self.score(captured.logits).sum(), [captured.activations[n] for n in names])
-        return dict(zip(names, found, strict=True))
+
+#: The pass that every batch begins with.
+CLEAN = ForwardPass()
+
+
+@dataclass(frozen=True)
+class _Gradients:
+    """Gradients of the target's logit by everything that a forward pass captured."""
+
+    forward: ForwardPass
+
+    def compute(self, passes: Passes) -> dict[str, Tensor]:
+        captured = passes.get(self.forward)
+        found = gradients(passes.score(captured.logits).sum(), list(captured.activations.values()))
+        return dict(zip(captured.activations, found, strict=True))
 
 
 @dataclass(frozen=True)
@@ -161,23 +173,6 @@ class _TailContext:
 
     def compute(self, passes: Passes) -> Context:
         return passes.classifier.tail(self.layer).record(passes.classifier.normalise(passes.images))[1]
-
-
-@dataclass(frozen=True)
-class _ExtraLayer:
-    captured: Captured
-    gradients: dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class _Extra:
-    """Activation and gradient at a layer that the classifier does not name: a pass of its own."""
-
-    layer: str
-
-    def compute(self, passes: Passes) -> _ExtraLayer:
-        captured = passes._forward([self.layer])
-        return _ExtraLayer(captured, passes._differentiate(captured))
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,7 @@ class Released:
     depth: 1 to 3 layers. label, extra: as for every explainer.
     """
 
+    version: ClassVar[int] = 1
     role: ClassVar[str] = PROPOSED
     depth: int = 2
     label: str = "DIX2-rel"

@@ -28,6 +28,7 @@ class Adp(Averaged):
     An all-ones map keeps the whole image and scores a perfect 0: read it beside the control rows.
     """
 
+    version: ClassVar[int] = 1
     label: ClassVar[str] = "ADP"
     higher_is_better: ClassVar[bool | None] = False
     extra: ClassVar[bool] = False
@@ -49,6 +50,7 @@ class Adp(Averaged):
 class Pic(Averaged):
     """PIC: the share of images whose target becomes more probable under the soft mask, in percent."""
 
+    version: ClassVar[int] = 1
     label: ClassVar[str] = "PIC"
     higher_is_better: ClassVar[bool | None] = True
     extra: ClassVar[bool] = False

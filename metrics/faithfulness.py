@@ -8,7 +8,7 @@ from typing import ClassVar, get_args
 import torch
 from torch import Tensor
 
-from dix.metrics.api import Case, ImageBatch, Scores, Trace
+from dix.metrics.api import Axis, Case, ImageBatch, Scores, Trace
 from dix.metrics.curves import area
 from dix.metrics.options import Auc, Fill, Hit, Schedule, Ties, choose, floats
 from dix.metrics.probes import Blackout
@@ -16,9 +16,8 @@ from dix.metrics.summaries import Averaged
 
 #: The schedule of RISE: one row of a 224 x 224 image at a time, from none to all.
 RISE_FRACTIONS = tuple(k / 224 for k in range(225))
-#: The fields with named choices, and those whose key in the protocol has another name.
+#: The fields with named choices.
 CHOICES = {"fill": Fill, "ties": Ties, "auc": Auc, "hit": Hit, "schedule": Schedule}
-KEYS = {"schedule": "ins_del"}
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class _Masking(Averaged):
         object.__setattr__(self, "fractions", floats("protocol.fractions", self.fractions))
         for name, allowed in CHOICES.items():
             if hasattr(self, name):
-                choose(f"protocol.{KEYS.get(name, name)}", getattr(self, name), get_args(allowed))
+                choose(f"protocol.{name}", getattr(self, name), get_args(allowed))
 
 
 def reference_class(batch: ImageBatch, hit: Hit) -> Tensor:
@@ -53,6 +52,11 @@ def reference_class(batch: ImageBatch, hit: Hit) -> Tensor:
     if hit == "predicted":
         return batch.clean.predicted
     return torch.where(batch.labels >= 0, batch.labels, batch.clean.predicted)
+
+
+def masked_axis(metric: Neg | Pos | Ins | Del) -> Axis:
+    """The fractions at which the model is asked."""
+    return Axis(metric.probe.fractions, "masked fraction of the pixels")
 
 
 def _hit_score(case: Case, trace: Trace | None, metric: Neg | Pos) -> Scores:
@@ -73,8 +77,10 @@ class Neg(_Masking):
     hit: the class that counts as a hit (see `reference_class`).
     """
 
+    version: ClassVar[int] = 1
     label: ClassVar[str] = "NEG"
     higher_is_better: ClassVar[bool | None] = True
+    axis = property(masked_axis)
 
     hit: Hit = "label"
 
@@ -95,8 +101,10 @@ class Pos(_Masking):
     hit: the class that counts as a hit (see `reference_class`).
     """
 
+    version: ClassVar[int] = 1
     label: ClassVar[str] = "POS"
     higher_is_better: ClassVar[bool | None] = False
+    axis = property(masked_axis)
 
     hit: Hit = "label"
 
@@ -118,8 +126,10 @@ class Ins(_Masking):
     trace is NEG's; "rise" is Petsiuk et al. 2018: 224 steps onto a blurred image, area over [0, 1].
     """
 
+    version: ClassVar[int] = 1
     label: ClassVar[str] = "INS"
     higher_is_better: ClassVar[bool | None] = True
+    axis = property(masked_axis)
 
     schedule: Schedule = "thesis"
 
@@ -143,8 +153,10 @@ class Del(_Masking):
     steps to zero in normalised space (the mean colour of ImageNet), area over [0, 1].
     """
 
+    version: ClassVar[int] = 1
     label: ClassVar[str] = "DEL"
     higher_is_better: ClassVar[bool | None] = False
+    axis = property(masked_axis)
 
     schedule: Schedule = "thesis"
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dix.metrics.api import Case, ImageBatch, Predict, Prediction, Scores, Summary, Trace, mean_summary
+from dix.metrics.api import Axis, Case, ImageBatch, Predict, Prediction, Scores, Summary, Trace, mean_summary
 from dix.metrics.median_curve import GRID, MedianArea, on_grid
 from dix.metrics.options import Aggregate, Revealed, Ties, choose, floats
 from dix.metrics.pool import later
@@ -20,27 +20,31 @@ from dix.metrics.ranks import first, generator, ranking
 from dix.metrics.scaling import excluded, reasons
 from dix.metrics.scattered import Codec, reveal
 
+#: Every so many of the grid's points are drawn.
+DRAWN = 10
+
 
 @dataclass(frozen=True)
 class Reveal:
     """Sharpen a blurred image where the map is largest, a threshold at a time, and weigh each image's information.
 
-    thresholds: shares of pixels that are revealed, rising. start: share of random pixels that are known from the start.
-    by: "quantile" reveals all pixels not below the map's quantile, as PAIR does, so ties are revealed together;
-    "rank" reveals exactly that many pixels, ties settled by `ties`. seed: of the random pixels, with the image's id.
-    codec: how bytes are counted.
+    thresholds: shares of pixels that are revealed, rising. start_pixels: share of random pixels that are known from
+    the start. reveal: "quantile" reveals all pixels not below the map's quantile, as PAIR does, so ties are revealed
+    together; "rank" reveals exactly that many pixels, ties settled by `ties`. seed: of the random pixels, with the
+    image's id. codec: how bytes are counted.
     """
 
+    version: ClassVar[int] = 1
     thresholds: tuple[float, ...]
-    start: float = 0.01
-    by: Revealed = "quantile"
+    start_pixels: float = 0.01
+    reveal: Revealed = "quantile"
     ties: Ties = "index"
     seed: int = 0
     codec: Codec = field(default_factory=Codec)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "thresholds", floats("protocol.thresholds", self.thresholds))
-        choose("protocol.reveal", self.by, get_args(Revealed))
+        choose("protocol.reveal", self.reveal, get_args(Revealed))
 
     def trace(self, case: Case, predict: Predict) -> Trace:
         """Ask the model about K revealed images: [B, K], with the bytes of each, and of the blurred and whole image.
@@ -49,7 +53,9 @@ class Reveal:
         side: "bytes" [B, K]; "whole_bytes", "blurred_bytes", "blurred_probability", "blurred_predicted" [B].
         """
         batch = case.batch
-        start = batch.once((self.start, self.seed, "start"), lambda: start_pixels(batch, self.start, self.seed))
+        start = batch.once(
+            (self.start_pixels, self.seed, "start"), lambda: start_pixels(batch, self.start_pixels, self.seed)
+        )
         known = self._revealed(case) | start[:, None]
         pending = [
             later(batch.pool, reveal, image, level, self.codec)
@@ -60,12 +66,12 @@ class Reveal:
         return Trace(said.probability, said.predicted, {"bytes": sizes, **ends})
 
     def _key(self) -> tuple[Any, ...]:
-        return ("ends", self.start, self.seed, self.codec)
+        return ("ends", self.start_pixels, self.seed, self.codec)
 
     def _revealed(self, case: Case) -> np.ndarray:
         """The pixels that each threshold reveals: [B, K, H, W] bool."""
         shares = np.array(self.thresholds)
-        if self.by == "rank":
+        if self.reveal == "rank":
             ranks = ranking(case, self.ties, self.seed).cpu().numpy()
             least = [ranks.shape[1] - first(ranks.shape[1], t) for t in self.thresholds]
             chosen = ranks[:, None] >= np.array(least)[None, :, None]
@@ -142,9 +148,9 @@ def _collect(
 class _InformationCurve:
     """What SIC and AIC have in common; their probes are equal where these fields are.
 
-    thresholds, start, reveal, ties, seed, quality, effort: see `Reveal` and `Codec`.
-    limit: the least prediction on the whole image; an image below it is excluded. monotone: whether the curve may
-    only rise. aggregate: "median" or "mean" of the images' curves at each x; it changes no stored score.
+    thresholds, start_pixels, reveal, ties, seed, quality, effort: see `Reveal` and `Codec`.
+    min_pred_value: the least prediction on the whole image; an image below it is excluded. monotone: whether the curve
+    may only rise. aggregate: "median" or "mean" of the images' curves at each x; it changes no stored score.
     """
 
     higher_is_better: ClassVar[bool | None] = True
@@ -152,8 +158,8 @@ class _InformationCurve:
     needs_mask: ClassVar[bool] = False
 
     thresholds: tuple[float, ...]
-    limit: float = 0.5
-    start: float = 0.01
+    min_pred_value: float = 0.5
+    start_pixels: float = 0.01
     reveal: Revealed = "quantile"
     ties: Ties = "index"
     monotone: bool = True
@@ -171,14 +177,24 @@ class _InformationCurve:
     def probe(self) -> Reveal:
         """The same for SIC and AIC."""
         codec = Codec(self.quality, self.effort)
-        return Reveal(self.thresholds, self.start, self.reveal, self.ties, self.seed, codec)
+        return Reveal(self.thresholds, self.start_pixels, self.reveal, self.ties, self.seed, codec)
+
+    @property
+    def axis(self) -> Axis:
+        """Every image's curve has positions of its own; on this axis they meet."""
+        points = GRID[::DRAWN]
+        return Axis(
+            tuple(points.tolist()),
+            "information, 0 blurred to 1 original",
+            onto=lambda curve: on_grid(curve, self.monotone)[:, ::DRAWN],
+        )
 
     def _score(self, trace: Trace, whole: Tensor, blurred: Tensor, seen: Tensor) -> Scores:
         """whole, blurred: [B] and seen: [B, K] the prediction on the whole, blurred and revealed images."""
         sizes = {name: trace.side[name].double() for name in ("bytes", "whole_bytes", "blurred_bytes")}
         why = reasons(
             {
-                "clean prediction below the limit": whole < self.limit,
+                "clean prediction below the limit": whole < self.min_pred_value,
                 "blurred image is not smaller": sizes["blurred_bytes"] >= sizes["whole_bytes"],
                 "blurred prediction is not lower": blurred >= whole,
             }
@@ -208,6 +224,7 @@ def between(value: Tensor, low: Tensor, high: Tensor) -> Tensor:
 class Sic(_InformationCurve):
     """SIC: the area under the target's softmax over the image's information, in percent."""
 
+    version: ClassVar[int] = 1
     label: ClassVar[str] = "SIC"
 
     def score(self, case: Case, trace: Trace | None) -> Scores:
@@ -224,6 +241,7 @@ class Sic(_InformationCurve):
 class Aic(_InformationCurve):
     """AIC: the area under the accuracy (1 where the target is predicted) over the image's information, in percent."""
 
+    version: ClassVar[int] = 1
     label: ClassVar[str] = "AIC"
 
     def score(self, case: Case, trace: Trace | None) -> Scores:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -28,6 +29,7 @@ class Blackout:
     ties: how pixels of equal relevance are ordered (see `dix.metrics.ranks.ranking`); seed: used by "random".
     """
 
+    version: ClassVar[int] = 1
     fractions: tuple[float, ...]
     fill: Fill = "black"
     order: Order = "least"
@@ -77,6 +79,8 @@ class SoftMask:
 
     A constant map cannot be scaled: a positive one keeps every pixel, any other keeps none.
     """
+
+    version: ClassVar[int] = 1
 
     def trace(self, case: Case, predict: Predict) -> Trace:
         """Ask the model about the masked image: [B, 1]; where nothing was masked, the clean prediction answers."""

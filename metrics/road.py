@@ -26,6 +26,7 @@ class Imputed:
     ties, seed: see `dix.metrics.ranks.ranking`.
     """
 
+    version: ClassVar[int] = 1
     fractions: tuple[float, ...]
     noise: float = 0.01
     ties: Ties = "index"
@@ -75,6 +76,7 @@ class Road(Averaged):
     The mean over the fractions of (least - most) / 2, of the target's probability. See `Imputed` for the fields.
     """
 
+    version: ClassVar[int] = 1
     label: ClassVar[str] = "ROAD"
     higher_is_better: ClassVar[bool | None] = True
     extra: ClassVar[bool] = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image, features
@@ -24,6 +25,7 @@ MANY, FEW = 2100, 0.6
 class Codec:
     """How bytes are counted: lossless WebP; quality: 0 to 100, how hard the encoder searches; effort: 0 to 6."""
 
+    version: ClassVar[int] = 1
     quality: int = 100
     effort: int = 4
 

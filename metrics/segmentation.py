@@ -99,6 +99,7 @@ def foreground(case: Case) -> Tensor:
 class PixelAccuracy(_Segmentation):
     """PA: correctly classified pixels of all images over all labelled pixels, in percent."""
 
+    version: ClassVar[int] = 1
     label: ClassVar[str] = "PA"
 
     def score(self, case: Case, trace: Trace | None) -> Scores:
@@ -117,6 +118,7 @@ class PixelAccuracy(_Segmentation):
 class MeanIou(_Segmentation):
     """mIoU: intersection over union of all images together, averaged over background and object, in percent."""
 
+    version: ClassVar[int] = 1
     label: ClassVar[str] = "mIoU"
 
     def score(self, case: Case, trace: Trace | None) -> Scores:
@@ -168,6 +170,7 @@ class MeanAp(_Segmentation):
     field uses does; `ObjectAp` is the usual average precision of the object alone.
     """
 
+    version: ClassVar[int] = 1
     label: ClassVar[str] = "mAP"
 
     def score(self, case: Case, trace: Trace | None) -> Scores:
@@ -182,6 +185,7 @@ class MeanAp(_Segmentation):
 class ObjectAp(_Segmentation):
     """AP of the object: how the map ranks object pixels above background pixels, in percent."""
 
+    version: ClassVar[int] = 1
     label: ClassVar[str] = "AP (object)"
     extra: ClassVar[bool] = True
 
@@ -206,6 +210,7 @@ class RowF1(_Segmentation):
     perfect map of an object that spans half of the rows scores 50. `ImageF1` is the score that was meant.
     """
 
+    version: ClassVar[int] = 1
     label: ClassVar[str] = "mF1 (rows)"
 
     def score(self, case: Case, trace: Trace | None) -> Scores:
@@ -219,6 +224,7 @@ class RowF1(_Segmentation):
 class ImageF1(_Segmentation):
     """mF1: F1 of the object in each image, averaged over images, in percent."""
 
+    version: ClassVar[int] = 1
     label: ClassVar[str] = "mF1"
 
     def score(self, case: Case, trace: Trace | None) -> Scores:
@@ -231,6 +237,7 @@ class ImageF1(_Segmentation):
 class BestIou(_Segmentation):
     """Best IoU: the object's intersection over union at the threshold that suits the image best, in percent."""
 
+    version: ClassVar[int] = 1
     label: ClassVar[str] = "best IoU"
     extra: ClassVar[bool] = True
 
@@ -251,6 +258,7 @@ class Pointing(_Segmentation):
     Of several maximal pixels the share on the object counts: what a random choice among them would score on average.
     """
 
+    version: ClassVar[int] = 1
     label: ClassVar[str] = "pointing"
     extra: ClassVar[bool] = True
 
@@ -265,6 +273,7 @@ class Pointing(_Segmentation):
 class EnergyInMask(_Segmentation):
     """Energy pointing game: the share of the scaled map that lies on the object (Wang et al. 2020), in percent."""
 
+    version: ClassVar[int] = 1
     label: ClassVar[str] = "energy"
     extra: ClassVar[bool] = True
 

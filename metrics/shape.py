@@ -19,6 +19,7 @@ class TieShare(Averaged):
     Where it is large, ranking metrics depend on the tie rule.
     """
 
+    version: ClassVar[int] = 1
     label: ClassVar[str] = "ties"
     higher_is_better: ClassVar[bool | None] = None
     extra: ClassVar[bool] = True
@@ -37,6 +38,7 @@ class Sparseness(Averaged):
     0 where all are equal, a constant map included (and a map of zeros), near 100 where one pixel holds everything.
     """
 
+    version: ClassVar[int] = 1
     label: ClassVar[str] = "sparseness"
     higher_is_better: ClassVar[bool | None] = None
     extra: ClassVar[bool] = True

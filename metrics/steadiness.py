@@ -24,6 +24,7 @@ class Adcc(Averaged):
     keeps nothing drops, so neither can win. parts: [B, 3] the three terms.
     """
 
+    version: ClassVar[int] = 1
     label: ClassVar[str] = "ADCC"
     higher_is_better: ClassVar[bool | None] = True
     extra: ClassVar[bool] = True
@@ -62,6 +63,7 @@ class MaxSensitivity(Averaged):
     image's id. Costs `copies` explanations and no forwards of its own. parts: [B, copies] each copy's change.
     """
 
+    version: ClassVar[int] = 1
     label: ClassVar[str] = "sensitivity"
     higher_is_better: ClassVar[bool | None] = False
     extra: ClassVar[bool] = True

@@ -12,7 +12,8 @@ import torch
 from support.engine_jobs import FRACTIONS, Brightness, Impossible, Made, TwoHalves, classifier, job
 from torch import Tensor
 
-from dix.bench.run.estimate import calibrate, forecast, remaining
+from dix.bench.run.calibrate import calibrate
+from dix.bench.run.estimate import forecast, remaining
 from dix.bench.run.evaluate import evaluate
 from dix.bench.run.job import Job
 from dix.bench.store.results import ResultStore

@@ -17,11 +17,13 @@ from support import engine_jobs as parts
 
 from dix.baselines.controls import Ones, Random
 from dix.bench.run import runtime
+from dix.bench.run.batch import predict, prepare
 from dix.bench.run.evaluate import evaluate
-from dix.bench.run.job import describe
 from dix.bench.store.errors import StaleResults
 from dix.bench.store.results import ResultStore
 from dix.datasets.api import CorruptSample
+from dix.datasets.loader import load
+from dix.identity import describe
 from dix.metrics.faithfulness import Neg
 
 COLUMNS = ["model", "dataset", "method", "metric", "protocol", "image", "value", "reason", "note"]
@@ -264,3 +266,20 @@ def _environment() -> dict[str, str]:
     import os
 
     return {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+
+
+def test_clean_and_altered_probabilities_have_one_precision() -> None:
+    """A network in bfloat16 must not be compared with itself in float32: ADP of an all-ones map is exactly 0."""
+    job = parts.job()
+    job.classifier.to("cpu", torch.bfloat16)
+    prepared = prepare(job, load(job.dataset, job.preprocess, range(3)))
+    batch = prepared.images
+    again = predict(job.classifier, batch.images, batch.targets, chunk=8)
+    logits = prepared.passes.logits.double().numpy()
+    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    by_hand = (weights / weights.sum(axis=1, keepdims=True))[np.arange(3), batch.targets.numpy()]
+    assert batch.clean.probability.dtype == again.probability.dtype == torch.float32
+    np.testing.assert_allclose(batch.clean.probability, by_hand, rtol=1e-6)
+    assert torch.equal(batch.clean.probability, again.probability)
+    # bfloat16 has steps of 2**-8 just below 1: the probabilities above do not lie on them
+    assert not torch.equal(batch.clean.probability, batch.clean.probability.bfloat16().float())

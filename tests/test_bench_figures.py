@@ -6,8 +6,9 @@ from matplotlib import colormaps
 
 from dix.bench.report import figures
 from dix.bench.report.figures import Example
-from dix.bench.tables.curves import Axis, CurveLine, CurvePanel
+from dix.bench.tables.curves import CurveLine, CurvePanel
 from dix.bench.tables.samples import Block
+from dix.metrics.api import Axis
 from dix.pictures import overlay, without_peaks
 
 GREY = np.full((4, 4, 3), 0.5)

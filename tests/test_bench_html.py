@@ -16,10 +16,12 @@ from support.table_frames import METRICS, Mean, rows_of
 from dix.bench.report import charts, html
 from dix.bench.tables import build as tables
 from dix.bench.tables import curves, paper
-from dix.bench.tables.curves import Axis
 from dix.bench.tables.samples import Block
 from dix.bench.tables.statistics import Bootstrap
 from dix.bench.tables.table import Evidence, Labels, Plan
+from dix.metrics.api import Axis
+from dix.metrics.faithfulness import Ins, Neg
+from dix.metrics.information import Sic
 from dix.pictures import png_bytes
 
 HOSTILE = """<script>alert('x')</script>"><img src=x onerror=alert(1)> & {{ 7*7 }}"""
@@ -188,23 +190,23 @@ def test_curves_average_the_images_that_count():
     assert panel.axis.x == (0.0, 1.0)
 
 
-def test_curve_axis_is_the_metrics_own_where_it_has_one():
+def test_curve_axis_is_what_the_metric_says():
     class Masked(Mean):
-        fractions = (0.0, 0.3, 0.9)
+        axis = Axis((0.0, 0.3, 0.9), "masked")
 
-    assert curves.default_axis(Masked("M"), 3).x == (0.0, 0.3, 0.9)
-    assert curves.default_axis(Masked("M"), 5).x == (0.0, 0.25, 0.5, 0.75, 1.0)
+    assert curves.axis_of(Masked("M"), 3) == Masked.axis
+    assert curves.axis_of(Masked("M"), 5).x == (0.0, 0.25, 0.5, 0.75, 1.0)
+    assert curves.axis_of(Mean("M"), 3).x == (0.0, 0.5, 1.0)
+    assert Neg(FRACTIONS).axis.x == FRACTIONS
+    rise = Ins(FRACTIONS, schedule="rise").axis.x
+    assert (len(rise), rise[0], rise[112], rise[-1]) == (225, 0.0, 0.5, 1.0)  # a row of 224 at a time
 
 
 def test_information_curves_are_drawn_over_information():
-    class Information(Mean):
-        thresholds = (0.1, 0.5)
-        monotone = True
-
     # Two images: (0.5, 0.8) then a fall to 0.4 at 0.75, which the running maximum holds; and (0.2, 0) then (0.6, 0.5).
     curve = np.array([[0.5, 0.75, 0.8, 0.4], [0.2, 0.6, 0.0, 0.5]])
     rows = rows_of("gc", "sic", [1.0, 2.0], curve=curve)
-    (panel,) = curves.curve_panels(Evidence(rows), Plan({"sic": Information("SIC")}))
+    (panel,) = curves.curve_panels(Evidence(rows), Plan({"sic": Sic((0.1, 0.5))}))
     at = dict(zip(panel.axis.x, panel.lines[0].mean, strict=True))
     assert at[0.0] == 0
     assert at[0.5] == pytest.approx((0.8 + 0.5 * 0.3 / 0.4) / 2)

@@ -8,7 +8,7 @@ from support.small_networks import CNNS, VIT_SIDE, pixels, small_cnn, small_vit
 from torch import nn
 
 from dix.bench.run.speed import Speed, as_text, bench, flops, forward_equivalents, forward_flops, literal_dix
-from dix.explainer import Dix, Path
+from dix.explainer import Dix, PathIntegral
 from dix.models import zoo
 from dix.passes import Passes
 from dix.released import Released
@@ -103,7 +103,9 @@ def test_vit_variants_share_the_blocks_before_the_interpolated_one() -> None:
 
 
 @pytest.mark.parametrize("kind", CNNS)
-@pytest.mark.parametrize("method", [Dix(depth=1), Dix(path=Path(3, "trapezoid")), Dix(phi="gradient", normalise=False)])
+@pytest.mark.parametrize(
+    "method", [Dix(depth=1), Dix(path=PathIntegral(3, "trapezoid")), Dix(phi="gradient", normalise=False)]
+)
 def test_the_literal_way_gives_the_same_maps(kind: str, method: Dix) -> None:
     classifier, images = small_cnn(kind), pixels(2)
     found = literal_dix(classifier, images, method)

@@ -13,7 +13,7 @@ from support.small_networks import CNNS, SIDE, pixels, small_cnn
 from torch import Tensor, nn
 
 from dix.classifier import Classifier, Weights
-from dix.explainer import Dix, LayerSums, Path
+from dix.explainer import Dix, LayerSums, PathIntegral
 from dix.integrate import baseline, quadrature
 from dix.maps import faults, min_max, resize
 from dix.passes import Passes
@@ -71,7 +71,7 @@ def test_layer_sums_are_the_equations(kind: str, phi: str) -> None:
     passes = Passes(classifier, images)
     for i, image in enumerate(images):
         for alias, expected in zip(ALIASES, literal_layers(kind, classifier, image, phi), strict=True):
-            h, sums = passes.get(LayerSums(alias, Path()))
+            h, sums = passes.get(LayerSums(alias, PathIntegral()))
             found = (h * sums[phi])[i]
             assert expected.abs().max() > 1e-6
             assert (found - expected).abs().max() <= 1e-6 * expected.abs().max()
@@ -141,7 +141,7 @@ def test_quadratures_converge_at_their_order(rule: str, order: int) -> None:
 @pytest.mark.parametrize("steps", [0, -3])
 def test_no_steps_are_an_error(steps: int) -> None:
     with pytest.raises(ValueError, match="steps: expected an integer of at least 1"):
-        Path(steps=steps)
+        PathIntegral(steps=steps)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_wrong_settings_name_themselves(wrong: dict, message: str) -> None:
 
 def test_wrong_rule_and_baseline_name_themselves() -> None:
     with pytest.raises(ValueError, match="rule: expected"):
-        Path(rule="simpson")  # type: ignore[arg-type]
+        PathIntegral(rule="simpson")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="baseline: expected"):
         baseline("blur", torch.zeros(1, 1, 2, 2))  # type: ignore[arg-type]
 
@@ -188,7 +188,7 @@ def test_the_integral_is_complete_from_every_baseline(
     Within a share of the difference; where the last layer's mean is the baseline, the pooled difference is zero.
     """
     classifier, images = small_cnn(network), pixels(2)
-    path = Path(steps, "midpoint", kind, score)  # type: ignore[arg-type]
+    path = PathIntegral(steps, "midpoint", kind, score)  # type: ignore[arg-type]
     passes = Passes(classifier, images)
     for alias in ALIASES:
         h, sums = passes.get(LayerSums(alias, path))
@@ -204,7 +204,7 @@ def test_the_integral_is_complete_from_every_baseline(
 
 def test_a_noise_baseline_depends_on_the_image_id_alone() -> None:
     classifier, images = small_cnn("resnet"), pixels(3)
-    method = Dix(path=Path(steps=3, baseline="noise"))
+    method = Dix(path=PathIntegral(steps=3, baseline="noise"))
     together = method.explain(Passes(classifier, images, ids=["a", "b", "c"], seed=5))
     alone = method.explain(Passes(classifier, images[1:2], ids=["b"], seed=5))
     renamed = method.explain(Passes(classifier, images[1:2], ids=["a"], seed=5))
@@ -243,7 +243,7 @@ def test_a_linear_tail_has_a_closed_form(rule: str, steps: int) -> None:
     """G is the weight w everywhere: phi = g gives h w; phi = r g gives h (z + s h) w with s the mean of the times."""
     classifier, images = linear_classifier(), pixels(2, side=4)
     passes = Passes(classifier, images)
-    h, sums = passes.get(LayerSums("last", Path(steps, rule)))  # type: ignore[arg-type]
+    h, sums = passes.get(LayerSums("last", PathIntegral(steps, rule)))  # type: ignore[arg-type]
     x = images[:, :2]
     z = x.amin(dim=(2, 3), keepdim=True)
     w = classifier.network.head.weight[passes.targets].view(2, 2, 4, 4)
@@ -258,7 +258,7 @@ def test_one_step_is_gradient_times_activation_times_h() -> None:
     classifier, images = small_cnn("resnet"), pixels(2)
     passes = Passes(classifier, images)
     for alias in ALIASES:
-        h, sums = passes.get(LayerSums(alias, Path(steps=1)))
+        h, sums = passes.get(LayerSums(alias, PathIntegral(steps=1)))
         x = passes.activation(alias).clone().requires_grad_()
         logits = CNNS["resnet"].tails[alias](classifier.network, x)
         (g,) = torch.autograd.grad(logits.gather(1, passes.targets[:, None]).sum(), x)

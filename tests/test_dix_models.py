@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path as File
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,14 +13,14 @@ from support.small_networks import pixels
 from torch import Tensor, nn
 
 from dix.classifier import Classifier
-from dix.explainer import Dix, LayerSums, Path
+from dix.explainer import Dix, LayerSums, PathIntegral
 from dix.models import zoo
 from dix.models.densenet import NamedReluDenseNet
 from dix.models.layers import find_layers, kind_of
 from dix.passes import Passes
 from dix.released import Released
 
-CONF = File(zoo.__file__).parents[2] / "conf" / "model"
+CONF = Path(zoo.__file__).parents[2] / "conf" / "model"
 NAMES = sorted(file.stem for file in CONF.glob("*.yaml"))
 ALIASES = ("last", "second", "third")
 #: Convolutional networks take smaller images: the same layers at a twelfth of the cost.
@@ -92,7 +92,7 @@ def test_the_integral_is_complete(name: str) -> None:
     is_vit = classifier.kind == "vit"
     layers = classifier.attention_layers[-3:] if is_vit else ALIASES
     for layer in layers:
-        h, sums = passes.get(LayerSums(layer, Path(200, "midpoint", "zero" if is_vit else "channel_min")))
+        h, sums = passes.get(LayerSums(layer, PathIntegral(200, "midpoint", "zero" if is_vit else "channel_min")))
         z = passes.activation(layer) - h
         with torch.no_grad():
             empty = passes.score(classifier.tail(layer).logits(z, passes.context(layer)))
@@ -118,7 +118,7 @@ def test_explaining_leaves_the_model_as_it_was(classifier: Classifier) -> None:
     before, state = classifier.logits(images), state_of(classifier.network)
     passes = Passes(classifier, images)
     assert torch.equal(passes.logits, before)
-    for method in (Dix(path=Path(steps=2)), Released(depth=2)):
+    for method in (Dix(path=PathIntegral(steps=2)), Released(depth=2)):
         if not method.unsupported(classifier):
             method.explain(passes)
     assert state_of(classifier.network) == state
@@ -185,7 +185,7 @@ def test_any_torchvision_or_timm_model_needs_no_layers() -> None:
         zoo.torchvision_model("m", "mobilenet_v3_small", weights="random", input_size=SMALL),
         zoo.timm_model("r", "resnet10t.c3_in1k", weights="random", input_size=SMALL),
     ):
-        method = Dix(path=Path(steps=2))
+        method = Dix(path=PathIntegral(steps=2))
         assert method.unsupported(classifier) == ""
         found = method.explain(Passes(classifier, images_for(classifier)))
         assert found.shape == (1, SMALL, SMALL)

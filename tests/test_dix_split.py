@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dix.capture import capturing, gradients, substituting
 from dix.classifier import Classifier, Weights
-from dix.explainer import Dix, Path
+from dix.explainer import Dix, PathIntegral
 from dix.passes import Passes, halving, rows
 from dix.split import Split, replaying
 
@@ -181,7 +181,7 @@ def test_a_failing_explanation_leaves_the_model_as_it_was(make, monkeypatch: pyt
         Dix().explain(passes)
     assert traces(classifier.network) == state
     assert torch.equal(classifier.logits(images), before)
-    assert Dix(path=Path(steps=2)).explain(Passes(classifier, images)).isfinite().all()
+    assert Dix(path=PathIntegral(steps=2)).explain(Passes(classifier, images)).isfinite().all()
 
 
 def test_captured_tensors_survive_in_place_code() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dix.attention import attention_runs
 from dix.classifier import Classifier
-from dix.explainer import AttentionSums, Dix, LayerSums, Path, Rollout
+from dix.explainer import AttentionSums, Dix, LayerSums, PathIntegral, Rollout
 from dix.passes import Passes
 from dix.released import Released
 
@@ -112,7 +112,7 @@ def test_rollout_options_are_the_literal_matrices(options: dict[str, bool], dept
         normalise_rows=options.get("normalise", True),
         product=options.get("product", True),
     )
-    found = passes.get(AttentionSums(3 - depth, Path(steps=4), rollout))["product"]
+    found = passes.get(AttentionSums(3 - depth, PathIntegral(steps=4), rollout))["product"]
     for i, image in enumerate(images):
         expected = literal_layer(classifier, image, int(passes.targets[i]), 3 - depth, 4, **options)
         assert (found[i] - expected).abs().max() <= 1e-6 * expected.abs().max()
@@ -121,7 +121,7 @@ def test_rollout_options_are_the_literal_matrices(options: dict[str, bool], dept
 def test_per_step_rolls_out_before_the_sum() -> None:
     classifier, images = small_vit(), pixels(2, VIT_SIDE)
     passes = Passes(classifier, images)
-    found = passes.get(AttentionSums(2, Path(steps=4), Rollout(), per_step=True))["product"]
+    found = passes.get(AttentionSums(2, PathIntegral(steps=4), Rollout(), per_step=True))["product"]
     for i, image in enumerate(images):
         target = int(passes.targets[i])
         attention = literal_run(classifier, image, target, {})[2][0]
@@ -168,7 +168,7 @@ def test_the_attention_integral_is_complete(block: int) -> None:
     classifier, images = small_vit(), pixels(2, VIT_SIDE)
     name = classifier.attention_layers[block]
     passes = Passes(classifier, images)
-    h, sums = passes.get(LayerSums(name, Path(200, "midpoint", "zero")))
+    h, sums = passes.get(LayerSums(name, PathIntegral(200, "midpoint", "zero")))
     torch.testing.assert_close(h, passes.activation(name))
     expected = passes.score(passes.logits) - passes.score(
         classifier.tail(name).logits(torch.zeros_like(h), passes.context(name))

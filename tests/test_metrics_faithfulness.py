@@ -370,7 +370,7 @@ def test_summary_weights_images_and_leaves_out_the_excluded() -> None:
         (lambda: Neg(TENTHS, hit="truth"), "protocol.hit"),  # type: ignore[arg-type]
         (lambda: Pos(TENTHS, ties="last"), "protocol.ties"),  # type: ignore[arg-type]
         (lambda: Del(TENTHS, auc="simpson"), "protocol.auc"),  # type: ignore[arg-type]
-        (lambda: Del(TENTHS, schedule="quick"), "protocol.ins_del"),  # type: ignore[arg-type]
+        (lambda: Del(TENTHS, schedule="quick"), "protocol.schedule"),  # type: ignore[arg-type]
     ],
 )
 def test_a_wrong_choice_names_its_key(make: Callable[[], object], key: str) -> None:

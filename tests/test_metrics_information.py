@@ -162,7 +162,7 @@ def test_images_are_excluded_by_the_stated_rules() -> None:
     trace = trace_of([0.5], [0.5])
     metric = Sic((0.1,))
     assert list(metric.score(plain_case(0.49), trace).reasons) == ["clean prediction below the limit"]
-    assert list(replace(metric, limit=0.8).score(plain_case(0.7), trace).reasons) == [
+    assert list(replace(metric, min_pred_value=0.8).score(plain_case(0.7), trace).reasons) == [
         "clean prediction below the limit"
     ]
     larger = Trace(trace.probability, trace.predicted, {**trace.side, "blurred_bytes": torch.tensor([3000])})

@@ -18,7 +18,7 @@ from dix.baselines.cam import GradCam
 from dix.baselines.controls import Edges
 from dix.baselines.path import IntegratedGradients
 from dix.bench.run.job import Job
-from dix.bench.run.settings import Protocol, Run
+from dix.bench.run.settings import Run, ScoreProtocol
 from dix.bench.sanity.compare import compare
 from dix.bench.sanity.figures import figures_of, line_figure, strip_figure
 from dix.bench.sanity.randomise import randomised
@@ -61,7 +61,7 @@ def job(
         preprocess=Preprocess(size=32, resize="pad"),
         methods=methods or METHODS,
         metrics={},
-        protocol=Protocol(name="tested", version=1, dtype="float64", seed=seed),
+        protocol=ScoreProtocol(name="tested", version=1, dtype="float64", seed=seed),
         run=Run(batch_size=batch_size, workers=0),
     )
 

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dix.bench.run.job import Job
-from dix.bench.run.settings import Protocol, Run
+from dix.bench.run.settings import Run, ScoreProtocol
 from dix.cli.config import first_line
 from dix.datasets.api import Dataset
 from dix.datasets.preprocess import Preprocess
@@ -18,7 +18,7 @@ from dix.datasets.subset import select
 
 def job_of(config: DictConfig) -> Job:
     """The objects that a configuration describes."""
-    protocol: Protocol = OmegaConf.to_object(config.protocol)  # type: ignore[assignment]
+    protocol: ScoreProtocol = OmegaConf.to_object(config.protocol)  # type: ignore[assignment]
     run: Run = OmegaConf.to_object(config.run)  # type: ignore[assignment]
     classifier = build(config.model, "model")
     dataset = data_set(config.dataset)

@@ -13,7 +13,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from dix.bench.run.estimate import Forecast, Work, calibrate, forecast, remaining
+from dix.bench.run.calibrate import calibrate
+from dix.bench.run.estimate import Forecast, Work, forecast, remaining
 from dix.bench.run.job import Job
 from dix.bench.store.results import ResultStore
 from dix.cli.options import add_overrides, overrides_of

@@ -16,16 +16,16 @@ from PIL import Image
 from torch import Tensor
 
 from dix.bench.report.figures import Example, qualitative_grid, save
-from dix.bench.run.evaluate import explain
+from dix.bench.run.batch import Prepared, maps, prepare
 from dix.bench.run.job import Job
 from dix.classifier import Classifier
 from dix.cli.config import composed
 from dix.cli.options import add_config_dir, folders_of, search_path
 from dix.cli.session import open_job
 from dix.datasets.images import decode_rgb, read_bytes
+from dix.datasets.loader import Batch
 from dix.files import write_atomic
-from dix.maps import faults, resize
-from dix.passes import Passes
+from dix.maps import resize
 from dix.pictures import overlay, png_bytes, without_peaks
 
 #: Longest side of an overlay, in pixels; larger photos are made smaller for it.
@@ -100,43 +100,41 @@ class Explained:
 
 
 def explained(job: Job, photo: Image.Image, image_id: str, target: int | None, top: int) -> Iterator[Explained]:
-    """The picture's maps of one target, or of the `top` likeliest classes. Raises ValueError for an unknown target."""
-    classifier = job.classifier
-    pixels = job.preprocess.image(photo)[None].to(device=classifier.device, dtype=classifier.dtype)
-    with torch.no_grad():
-        probability = classifier.logits(pixels).double().softmax(dim=1)[0]
+    """The picture's maps of one target, or of the `top` likeliest classes.
+
+    Raises ValueError for an unknown target, and where the network's answer is not finite.
+    """
+    batch = _batch(job, photo, image_id)
+    first = prepare(job, batch)
+    if first.silent[0]:
+        raise ValueError(f"{image_id}: {first.silent[0]}")
+    probability = first.passes.logits.double().softmax(dim=1)[0]
     outputs = (
         probability.topk(min(top, len(probability))).indices.tolist() if target is None else [_output(job, target)]
     )
-    skipped = job.unsupported()
     for output in outputs:
-        passes = Passes(
-            classifier,
-            pixels,
-            torch.tensor([output], device=classifier.device),
-            ids=[image_id],
-            chunk=job.chunk,
-            seed=job.protocol.seed,
-        )
-        made = {
-            name: explain(method, passes, job.protocol.map_resize)
-            for name, method in job.methods.items()
-            if name not in skipped
-        }
-        label = class_name(classifier, output)
+        prepared = prepare(job, batch, targets=torch.tensor([output]))
+        label = class_name(job.classifier, output)
         words = re.sub(r"[^\w]+", "_", label).strip("_")
-        yield Explained(photo, label, words, float(probability[output]), _sound(made, label))
+        yield Explained(photo, label, words, float(probability[output]), _maps(job, prepared, label))
 
 
-def _sound(maps: Mapping[str, Tensor], label: str) -> dict[str, Tensor]:
-    """The maps [H, W] that are finite; the others are named and left out."""
-    found = {}
-    for name, made in maps.items():
-        fault = faults(made)[0]
-        if fault:
-            print(f"{name}: the map of {label} is {fault}")
-        if fault != "not finite":
-            found[name] = made[0].cpu()
+def _batch(job: Job, photo: Image.Image, image_id: str) -> Batch:
+    """A user's picture as the loader would give it: without a label or a mask."""
+    pixels = job.preprocess.image(photo)[None]
+    return Batch((image_id,), pixels, torch.tensor([-1]), masks=None, has_mask=torch.tensor([False]), contents=[""])
+
+
+def _maps(job: Job, prepared: Prepared, label: str) -> dict[str, Tensor]:
+    """Every able method's map [H, W] where it is finite; the others are named and left out."""
+    found, skipped = {}, job.unsupported()
+    for name, method in job.methods.items():
+        if name not in skipped:
+            made = maps(method, prepared.passes, job.protocol.map_resize)
+            if made.faults[0]:
+                print(f"{name}: the map of {label} is {made.faults[0]}")
+            if made.faults[0] != "not finite":
+                found[name] = made.values[0].cpu()
     return found
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from dix.bench.report.figures import Example, qualitative_grid, save
-from dix.bench.run.evaluate import explain
+from dix.bench.run.batch import maps, prepare
 from dix.bench.run.job import Job
 from dix.bench.tables import paper
 from dix.bench.tables.statistics import Floats
@@ -19,7 +19,6 @@ from dix.cli.session import open_job
 from dix.cli.sweep import configurations
 from dix.datasets.loader import load
 from dix.datasets.subset import known_labels
-from dix.maps import faults
 from dix.passes import Passes
 from dix.pictures import without_peaks
 
@@ -82,28 +81,19 @@ def examples(job: Job, indices: Sequence[int], model: str = "") -> list[Example]
     rows = []
     for index in indices:
         batch = load(job.dataset, job.preprocess, [index])
-        pixels = batch.images.to(device=job.classifier.device, dtype=job.classifier.dtype)
-        passes = Passes(job.classifier, pixels, ids=batch.ids, chunk=job.chunk, seed=job.protocol.seed)
-        label = int(job.classifier.output_of(batch.labels)[0]) if _labelled(job) else -1
-        target = passes.logits.argmax(dim=1)
-        if job.protocol.target == "label" and label >= 0:
-            target = target.new_tensor([label])
-        passes.explain_targets(target)
-        words = f"{class_name(job.classifier, int(target))}{f' ({model})' if model else ''}"
+        prepared = prepare(job, batch)
+        target = int(prepared.passes.targets)
+        words = f"{class_name(job.classifier, target)}{f' ({model})' if model else ''}"
         print(f"  {words}: {batch.ids[0]}", flush=True)
-        rows.append(Example(words, batch.images[0].numpy(), _maps(job, passes)))
+        rows.append(Example(words, batch.images[0].numpy(), _maps(job, prepared.passes)))
     return rows
-
-
-def _labelled(job: Job) -> bool:
-    return job.dataset.label_space is not None and job.dataset.label_space == job.classifier.label_space
 
 
 def _maps(job: Job, passes: Passes) -> dict[str, Floats]:
     skipped, found = job.unsupported(), {}
     for name, method in job.methods.items():
         if name not in skipped:
-            made = explain(method, passes, job.protocol.map_resize)
-            if faults(made)[0] != "not finite":
-                found[name] = without_peaks(made[0].cpu().numpy())
+            made = maps(method, passes, job.protocol.map_resize)
+            if made.faults[0] != "not finite":
+                found[name] = without_peaks(made.values[0].cpu().numpy())
     return found

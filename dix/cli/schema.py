@@ -8,7 +8,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from dix.bench.run.settings import Protocol, Run
+from dix.bench.run.settings import Run, ScoreProtocol
 from dix.bench.sanity.settings import Sanity, Train
 
 
@@ -20,7 +20,7 @@ class RootConfig:
     method: dict[str, Any] = field(default_factory=dict)
     dataset: dict[str, Any] = MISSING
     metric: dict[str, Any] = field(default_factory=dict)
-    protocol: Protocol = MISSING
+    protocol: ScoreProtocol = MISSING
     run: Run = field(default_factory=Run)
     sanity: Sanity = field(default_factory=Sanity)
     train: Train = field(default_factory=Train)
@@ -30,4 +30,4 @@ def register() -> None:
     """Make the schema known to Hydra under the names that conf/ refers to."""
     store = ConfigStore.instance()
     store.store(name="root_schema", node=RootConfig)
-    store.store(group="protocol", name="schema", node=Protocol)
+    store.store(group="protocol", name="schema", node=ScoreProtocol)

@@ -16,8 +16,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from dix.bench.run import runtime
-from dix.bench.run.evaluate import Outcome, evaluate
+from dix.bench.run.evaluate import evaluate
 from dix.bench.run.job import Job
+from dix.bench.run.outcome import Outcome
 from dix.bench.store.cells import Group
 from dix.bench.store.ledger import RUNNING
 from dix.bench.store.results import ResultStore

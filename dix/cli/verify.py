@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from dix.bench.run.job import Job
-from dix.bench.run.settings import Protocol, Run
+from dix.bench.run.settings import Run, ScoreProtocol
 from dix.bench.run.verify import Checked, sample, verify
 from dix.bench.store.cells import Group, group_of
 from dix.bench.store.conflicts import ABSOLUTE, RELATIVE
@@ -55,7 +55,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _job(records: Sequence[Mapping[str, Any]], methods: Sequence[str], metrics: Sequence[str], trust: bool) -> Job:
     config = OmegaConf.create(dict(records[-1]["config"]))
-    config.protocol = OmegaConf.merge(OmegaConf.structured(Protocol), config.protocol)
+    config.protocol = OmegaConf.merge(OmegaConf.structured(ScoreProtocol), config.protocol)
     config.run = OmegaConf.merge(OmegaConf.structured(Run), config.run)
     config.method = _nodes("method", records, methods)
     config.metric = _nodes("metric", records, metrics)

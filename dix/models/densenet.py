@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torchvision.models import DenseNet
@@ -13,6 +15,8 @@ class NamedReluDenseNet(nn.Module):
     torchvision applies that ReLU in place and as a function, so a hook on `features` sees one of two tensors,
     depending on the device. Here `relu5` returns a tensor of its own.
     """
+
+    version: ClassVar[int] = 1
 
     def __init__(self, network: DenseNet) -> None:
         super().__init__()

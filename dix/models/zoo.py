@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import timm
 import torch
@@ -150,6 +150,8 @@ def lenet5(name: str, layers: Mapping[str, str], weights: str = "random", seed: 
 
 class _GreyInput(nn.Module):
     """A network for one channel, shown three: their mean."""
+
+    version: ClassVar[int] = 1
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dix.baselines.controls import Ones, Random
 from dix.bench.run.job import Job
-from dix.bench.run.settings import Protocol, Run
+from dix.bench.run.settings import Run, ScoreProtocol
 from dix.classifier import Classifier, Weights
 from dix.datasets.api import CorruptSample, Record
 from dix.datasets.preprocess import Preprocess
@@ -142,9 +142,9 @@ class Impossible(Brightness):
         return "needs what this model has not"
 
 
-def protocol(**changes: object) -> Protocol:
+def protocol(**changes: object) -> ScoreProtocol:
     """The thesis's choices for tests."""
-    return Protocol(name="tested", version=1, **changes)  # type: ignore[arg-type]
+    return ScoreProtocol(name="tested", version=1, **changes)  # type: ignore[arg-type]
 
 
 def job(

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dix.bench.run.evaluate import explain, predict
-from dix.bench.run.job import describe
+from dix.bench.run.batch import Prepared, Question, asked, maps, predict
 from dix.classifier import Classifier
 from dix.datasets.api import Dataset, Record, content_of
+from dix.datasets.loader import Batch
 from dix.explainer import Explainer
+from dix.identity import describe
 from dix.maps import faults
-from dix.metrics.api import Case, ImageBatch, Metric, Scores
-from dix.passes import Passes
+from dix.metrics.api import Case, Metric, Scores
 
 #: Largest difference of a tail's logits, relative to the largest logit.
 TAIL_TOLERANCE = 1e-5
@@ -40,12 +40,12 @@ def explainer_contract(explainer: Explainer, classifier: Classifier, images: Ten
         yield Finding(f"cannot explain {classifier.name}: {reason}")
         return
     before = classifier.logits(images).detach().clone()
-    maps = explain(explainer, Passes(classifier, images))
+    maps = _maps(explainer, classifier, images)
     yield _holds("returns one map [h, w] an image", lambda: _differs(tuple(maps.shape[:1]), (len(images),)))
     yield _holds("gives finite maps that are not constant", lambda: ", ".join(sorted(set(faults(maps)) - {""})))
     yield _holds("leaves the model as it was", lambda: _unchanged(classifier, images, before))
     yield _holds("explains an image alike in any batch", lambda: _alone(explainer, classifier, images, maps))
-    again = explain(explainer, Passes(classifier, images))
+    again = _maps(explainer, classifier, images)
     yield _holds("gives the same map twice", lambda: "" if torch.equal(maps, again) else "two runs differ")
 
 
@@ -133,7 +133,7 @@ def _unchanged(classifier: Classifier, images: Tensor, before: Tensor) -> str:
 def _alone(explainer: Explainer, classifier: Classifier, images: Tensor, maps: Tensor) -> str:
     """Compare with maps of each image by itself; ids are given, since random numbers derive from them."""
     for i in range(len(images)):
-        alone = explain(explainer, Passes(classifier, images[i : i + 1], ids=[str(i)]))[0]
+        alone = _maps(explainer, classifier, images, [i])[0]
         span = float(maps[i].max() - maps[i].min())
         error = float((alone - maps[i]).abs().max()) / max(span, 1e-12)
         if error > MAP_TOLERANCE:
@@ -141,24 +141,35 @@ def _alone(explainer: Explainer, classifier: Classifier, images: Tensor, maps: T
     return ""
 
 
-def _scores(metric: Metric, classifier: Classifier, images: Tensor, chosen: range | list[int]) -> Scores:
+def _maps(
+    explainer: Explainer, classifier: Classifier, images: Tensor, chosen: range | list[int] | None = None
+) -> Tensor:
+    prepared = _prepared(classifier, images, range(len(images)) if chosen is None else chosen)
+    return maps(explainer, prepared.passes, "bilinear").values
+
+
+def _prepared(classifier: Classifier, images: Tensor, chosen: range | list[int]) -> Prepared:
+    """Some of the images as a run would prepare them, with a made mask; the predicted class is the true one."""
     index = list(chosen)
     pixels = images[index]
-    logits = classifier.logits(pixels)
-    targets = logits.argmax(dim=1)
     height, width = pixels.shape[-2:]
-    masks = torch.zeros(len(index), height, width, dtype=torch.int8, device=pixels.device)
+    masks = torch.zeros(len(index), height, width, dtype=torch.int8)
     masks[:, height // 4 : 3 * height // 4, width // 4 : 3 * width // 4] = 1
-    batch = ImageBatch(
-        ids=[str(i) for i in index],
+    labels = predict(classifier, pixels.to(classifier.mean), torch.zeros(len(index), dtype=torch.int64), 32).predicted
+    batch = Batch(
+        ids=tuple(str(i) for i in index),
         images=pixels,
-        targets=targets,
-        clean=predict(classifier, pixels, targets, 32),
-        labels=targets,
+        labels=labels,
         masks=masks,
-        has_mask=torch.ones(len(index), dtype=torch.bool, device=pixels.device),
+        has_mask=torch.ones(len(index), dtype=torch.bool),
+        contents=[""] * len(index),
     )
-    case = Case(batch, pixels.mean(dim=1), explain=lambda altered: altered.mean(dim=1))
+    return asked(classifier, batch, Question(labels))
+
+
+def _scores(metric: Metric, classifier: Classifier, images: Tensor, chosen: range | list[int]) -> Scores:
+    batch = _prepared(classifier, images, chosen).images
+    case = Case(batch, batch.images.mean(dim=1), explain=lambda altered: altered.mean(dim=1))
     probe = metric.probe
     trace = None if probe is None else probe.trace(case, lambda rows, classes: predict(classifier, rows, classes, 32))
     return metric.score(case, trace)

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from dix.bench.run.settings import Protocol, Run
+from dix.bench.run.settings import Run, ScoreProtocol
 from dix.bench.store.cells import Group, StoredCell
 from dix.bench.store.ledger import Undertaking
 from dix.classifier import Classifier
 from dix.datasets.api import Dataset
 from dix.datasets.preprocess import Preprocess
+from dix.datasets.subset import Subset
 from dix.explainer import BASELINE, Explainer
+from dix.identity import describe, named
 from dix.metrics.api import Metric
-
-#: Fields of methods and metrics that only say how they are printed.
-_PRINTED = ("label", "extra")
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Job:
     preprocess: Preprocess
     methods: Mapping[str, Explainer]
     metrics: Mapping[str, Metric]
-    protocol: Protocol
+    protocol: ScoreProtocol
     run: Run
     key: str = ""
 
@@ -123,7 +121,7 @@ class Job:
         protocol = {key: getattr(self.protocol, key) for key in ("name", "version", "target", "map_resize", "dtype")}
         return {
             "model": self.classifier.identity(),
-            "dataset": {"name": self.dataset.name, "fingerprint": self.dataset.fingerprint()},
+            "dataset": {"name": self.dataset.name, "fingerprint": self.dataset.fingerprint()} | reader_of(self.dataset),
             "preprocess": self.preprocess.identity(),
             "protocol": protocol | {"tf32": self.protocol.tf32, "seed": self.protocol.seed},
         }
@@ -133,6 +131,7 @@ class Job:
             **shared,
             "method": describe(self.methods[method]),
             "metric": describe(self.metrics[metric]),
+            "probe": _described_probe(self.metrics[metric]),
         }
         printed = {
             "label": self.methods[method].label,
@@ -143,29 +142,17 @@ class Job:
         return StoredCell(model, dataset, method, metric, protocol, identity, printed)
 
 
-def describe(thing: object) -> Any:
-    """A hyper-parameter object as plain values: its class and its fields, without those that change no stored row.
-
-    Those are what is printed, and fields with the metadata `summary_only`: ways to reduce the rows that are stored.
-
-    Raises ValueError where an object is not a dataclass, since its parameters could not be told apart.
-    """
-    if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
-        name = f"{type(thing).__module__}.{type(thing).__qualname__}"
-        return {"_target_": name, **dict(_described_fields(thing))}
-    if isinstance(thing, Mapping):
-        return {str(key): describe(value) for key, value in thing.items()}
-    if isinstance(thing, list | tuple):
-        return [describe(value) for value in thing]
-    if thing is None or isinstance(thing, bool | int | float | str):
-        return thing
-    raise ValueError(f"{type(thing).__qualname__}: expected a dataclass of plain values, got {thing!r}")
+def reader_of(dataset: Dataset) -> dict[str, Any]:
+    """The class that reads a data set, or the data set that a subset is of."""
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
+    return named(type(dataset))
 
 
-def _described_fields(thing: Any) -> Iterator[tuple[str, Any]]:
-    for field in dataclasses.fields(thing):
-        if field.name not in _PRINTED and not field.metadata.get("summary_only"):
-            yield field.name, describe(getattr(thing, field.name))
+def _described_probe(metric: Metric) -> Any:
+    """The metric's probe as plain values: what a row says depends on its version, too."""
+    probe = getattr(metric, "probe", None)
+    return None if probe is None else describe(probe)
 
 
 def _at_least(key: str, value: int, least: int) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class Protocol:
+class ScoreProtocol:
     """Everything of a protocol that defines a score.
 
     name, version: of the protocol; both are part of every result's identity.
@@ -16,7 +16,7 @@ class Protocol:
     auc: "trapezoid" over the fractions times 100, "mean" of the levels, or "normalised" to the width of the fractions.
     fill: what masked pixels become, in pixel space: "black", "mean", "blur" or "imagenet".
     ties: order of equally relevant pixels: "index" (row by row) or "random" (seeded by image).
-    ins_del: schedule of INS and DEL: "thesis" (that of NEG and POS) or "rise".
+    schedule: of INS and DEL: "thesis" (that of NEG and POS) or "rise".
     void: mask pixels that belong to nothing: "ignore", "foreground" or "background".
     preprocess: "direct" resizes to the model's size without a crop; "checkpoint" does what the checkpoint recommends.
     antialias: of the image's resize. map_resize: how maps are enlarged to the image.
@@ -34,7 +34,7 @@ class Protocol:
     auc: str = "trapezoid"
     fill: str = "black"
     ties: str = "index"
-    ins_del: str = "thesis"
+    schedule: str = "thesis"
     void: str = "foreground"
     preprocess: str = "direct"
     antialias: bool = True

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dix.bench.run.evaluate import explain
+from dix.bench.run.batch import maps, prepare
 from dix.bench.run.job import Job
 from dix.bench.sanity.series import Series
 from dix.bench.sanity.settings import Sanity
@@ -36,6 +36,8 @@ class Comparison:
 
     test: the series' name. measure: of likeness, a key of SIMILARITIES. size, samples, noise: as in `Sanity`.
     """
+
+    version: ClassVar[int] = 1
 
     test: str
     measure: str
@@ -166,12 +168,9 @@ class _Test:
         self.outcome.unread.update(batch.skipped)
         if not batch.ids:
             return
-        classifier = self.job.classifier
-        images = batch.images.to(device=classifier.device, dtype=classifier.dtype)
-        with torch.no_grad():
-            targets = classifier.logits(images).argmax(dim=1)
-        shown = Shown(images, targets, batch.ids)
-        original = self._explained(classifier, shown)
+        prepared = prepare(self.job, batch)
+        shown = Shown(prepared.images.images, prepared.passes.targets, batch.ids)
+        original = self._explained(self.job.classifier, shown)
         altered = [self._explained(self.series.at(i), shown) for i in range(len(self.series.x))]
         rows = []
         for name in self.methods:
@@ -226,7 +225,7 @@ def explained(
 def _attempt(method: Explainer, passes: Passes, resize: str) -> Tensor | str:
     """The maps, or what the method raised. Memory and a launcher's signals are nobody's finding: they go through."""
     try:
-        return explain(method, passes, resize)
+        return maps(method, passes, resize).values
     except torch.OutOfMemoryError:
         raise
     except Exception as error:

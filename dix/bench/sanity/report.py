@@ -16,7 +16,7 @@ from dix.bench.store.results import ResultStore
 from dix.bench.tables.statistics import Bootstrap, Column, Floats, Interval, intervals
 from dix.metrics.api import mean_summary
 
-_KIND = f"{Comparison.__module__}.{Comparison.__qualname__}"
+_KIND = Comparison.__name__
 _HEAD = ("model", "dataset", "protocol", "test", "measure", "method")
 #: Packages whose version a reader needs; the store's provenance has all.
 _VERSIONS = ("python", "torch", "torchvision", "timm", "numpy", "scipy")
@@ -85,7 +85,7 @@ def mean_of(values: Floats) -> Interval:
 
 def curves_of(store: ResultStore) -> list[Curves]:
     """Everything that sanity tests have stored, in a fixed order."""
-    cells = [cell for cell in store.cells() if cell["identity"]["metric"].get("_target_") == _KIND]
+    cells = [cell for cell in store.cells() if cell["identity"]["metric"].get("class") == _KIND]
     rows = dict(tuple(store.rows().groupby("cell")))
     grouped: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for cell in cells:

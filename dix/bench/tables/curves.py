@@ -9,20 +9,10 @@ import numpy as np
 
 from dix.bench.tables import samples, statistics
 from dix.bench.tables.layouts import stored_layout
-from dix.bench.tables.samples import Block, Key, Sample, Summarised
+from dix.bench.tables.samples import Block, Key, Summarised
 from dix.bench.tables.statistics import Floats
 from dix.bench.tables.table import Evidence, Plan
-
-#: Where curves over information are compared.
-INFORMATION = np.linspace(0, 1, 101)
-
-
-@dataclass(frozen=True)
-class Axis:
-    """The x axis of a metric's curve: its positions, and what they are."""
-
-    x: tuple[float, ...]
-    label: str
+from dix.metrics.api import Axis
 
 
 @dataclass(frozen=True)
@@ -51,7 +41,7 @@ def curve_panels(
 ) -> tuple[CurvePanel, ...]:
     """The curves of every line whose metric stores some; derived metrics have none.
 
-    axes: the x axis by metric; by default the metric's own fractions, or even steps.
+    axes: the x axis by metric; by default the metric's own.
     Bands are pointwise Student intervals of the mean over images.
     """
     stored = samples.read(evidence.rows)
@@ -59,47 +49,28 @@ def curve_panels(
     panels = []
     for block in layout.blocks:
         for metric in layout.metrics:
-            owner = plan.metrics[metric]
-            lines = [
-                _line(method, owner, stored[key], level)
-                for method in layout.methods
-                if (key := Key(block, method, metric)) in stored
-            ]
-            drawn = tuple(line for line in lines if line is not None)
-            if drawn:
-                axis = (axes or {}).get(metric) or default_axis(owner, len(drawn[0].mean))
-                panels.append(CurvePanel(block, metric, axis, drawn))
+            keys = {method: Key(block, method, metric) for method in layout.methods}
+            curves = {method: stored[key].counted() for method, key in keys.items() if key in stored}
+            counted = {method: curve for method, (_, _, curve) in curves.items() if curve.size}
+            if counted:
+                points = next(iter(counted.values())).shape[1]
+                axis = (axes or {}).get(metric) or axis_of(plan.metrics[metric], points)
+                lines = tuple(_line(method, axis, curve, level) for method, curve in counted.items())
+                panels.append(CurvePanel(block, metric, axis, lines))
     return tuple(panels)
 
 
-def default_axis(metric: Summarised, points: int) -> Axis:
-    """The masked fractions of a metric that has as many, or else even steps from 0 to 1."""
-    fractions = getattr(metric, "fractions", ())
-    if len(fractions) == points:
-        return Axis(tuple(float(fraction) for fraction in fractions), "masked fraction of the pixels")
-    label = "information, 0 blurred to 1 original" if points == len(INFORMATION) else "position along the curve"
-    return Axis(tuple(np.linspace(0, 1, points).tolist()), label)
+def axis_of(metric: Summarised, points: int) -> Axis:
+    """The metric's own axis, or even steps from 0 to 1 for curves [n, points] of a metric that has none.
 
-
-def _line(method: str, metric: Summarised, sample: Sample, level: float) -> CurveLine | None:
-    value, _, curve = sample.counted()
-    if not curve.size:
-        return None
-    thresholds = getattr(metric, "thresholds", ())
-    if thresholds and curve.shape[1] == 2 * len(thresholds):
-        curve = over_information(curve, bool(getattr(metric, "monotone", True)))
-    return CurveLine(method, len(value), *statistics.curve_band(curve, level))
-
-
-def over_information(curve: Floats, monotone: bool) -> Floats:
-    """Curves of (information, prediction) points on a common grid of information: [n, 101].
-
-    curve: [n, 2 K] the information of K points, then their predictions, in the order in which pixels are revealed.
-    monotone: a prediction never falls as more is revealed. The ends are (0, 0) and (1, 1) (Kapishnikov et al. 2021).
+    An axis of its own that does not fit rows stored with other positions is not used.
     """
-    x, y = np.split(curve, 2, axis=1)
-    y = np.maximum.accumulate(y, axis=1) if monotone else y
-    ends = np.ones((len(curve), 1))
-    x, y = np.hstack([0 * ends, x, ends]), np.hstack([0 * ends, y, ends])
-    order = np.argsort(x, axis=1, kind="stable")
-    return np.stack([np.interp(INFORMATION, a[o], b[o]) for a, b, o in zip(x, y, order, strict=True)])
+    own = getattr(metric, "axis", None)
+    if isinstance(own, Axis) and (own.onto is not None or len(own.x) == points):
+        return own
+    return Axis(tuple(np.linspace(0, 1, points).tolist()), "position along the curve")
+
+
+def _line(method: str, axis: Axis, curve: Floats, level: float) -> CurveLine:
+    drawn = curve if axis.onto is None else axis.onto(curve)
+    return CurveLine(method, len(drawn), *statistics.curve_band(drawn, level))

@@ -1,0 +1,192 @@
+"""One batch on its way from the loader to finished maps: the path that every command takes.
+
+`prepare` turns what the loader read into the evidence that methods draw on and the images that metrics alter;
+`maps` lets one method explain them. Runs, forecasts, sanity tests, contracts, `dix explain` and the figures all go
+this way, so that a map or a probability of the same images is the same number wherever it is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, MutableMapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dix.bench.run.job import Job
+from dix.classifier import Classifier
+from dix.datasets.loader import Batch
+from dix.explainer import Explainer
+from dix.maps import faults, resize
+from dix.metrics.api import ImageBatch, Prediction
+from dix.passes import Passes
+
+#: Why an image is excluded whose unaltered logits are not all finite.
+SILENT = "the network's logits are not finite"
+#: Makes the dictionaries in which a batch remembers what was computed once.
+Memory = Callable[[], MutableMapping[Hashable, Any]]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A batch that can be explained and scored.
+
+    passes: what methods draw on. images: what metrics alter. silent: for each image why the network does not answer,
+    "" where it does. correct: for each labelled image with an answer, whether that is its label.
+    """
+
+    passes: Passes
+    images: ImageBatch
+    silent: tuple[str, ...]
+    correct: dict[str, bool]
+
+
+@dataclass(frozen=True)
+class Maps:
+    """One method's maps [B, H, W] of a batch, and what is wrong with each ("", "constant" or "not finite")."""
+
+    values: Tensor
+    faults: tuple[str, ...]
+
+    @property
+    def sound(self) -> Tensor:
+        """The maps with those that are not finite replaced by zeros, so that metrics can compute on."""
+        broken = torch.tensor([fault == "not finite" for fault in self.faults], device=self.values.device)
+        return torch.where(broken.view(-1, 1, 1), torch.zeros_like(self.values), self.values)
+
+
+def prepare(
+    job: Job, batch: Batch, pool: Executor | None = None, *, targets: Tensor | None = None, memory: Memory = dict
+) -> Prepared:
+    """The clean forward pass of a batch of at least one image, and everything that follows from it.
+
+    targets: [B] outputs to explain; None: as the protocol says.
+    """
+    labels = labels_of(job, batch)
+    return asked(
+        job.classifier,
+        batch,
+        Question(labels, targets, by_label=job.protocol.target == "label", chunk=job.chunk, seed=job.protocol.seed),
+        pool,
+        memory,
+    )
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked about a batch.
+
+    labels: [B] true classes as outputs of the model, -1 where unknown. targets: [B] outputs to explain; None: the
+    predicted ones, or the labels where there are some and `by_label`. chunk, seed: see `Passes`.
+    """
+
+    labels: Tensor
+    targets: Tensor | None = None
+    by_label: bool = False
+    chunk: int = 32
+    seed: int = 0
+
+    def chosen(self, predicted: Tensor) -> Tensor:
+        """[B] the outputs to explain, given the predicted ones."""
+        if self.targets is not None:
+            return self.targets.to(predicted.device, copy=True)
+        labels = self.labels.to(predicted.device)
+        return torch.where(labels >= 0, labels, predicted) if self.by_label else predicted.clone()
+
+
+def asked(
+    classifier: Classifier, batch: Batch, question: Question, pool: Executor | None = None, memory: Memory = dict
+) -> Prepared:
+    """A batch of at least one image, shown to a classifier.
+
+    The loader's tensors are copied, never handed out, so that the batch can be prepared again whatever became of the
+    copies.
+    """
+    device = classifier.device
+    pixels = batch.images.to(device=device, dtype=classifier.dtype, copy=True)
+    passes = Passes(classifier, pixels, ids=batch.ids, chunk=question.chunk, seed=question.seed, memo=memory())
+    predicted = passes.logits.argmax(dim=1)
+    passes.explain_targets(question.chosen(predicted))
+    images = ImageBatch(
+        ids=batch.ids,
+        images=pixels,
+        targets=passes.targets,
+        clean=prediction(passes.logits, passes.targets),
+        labels=question.labels.to(device, copy=True),
+        masks=None if batch.masks is None else batch.masks.to(device, copy=True),
+        has_mask=batch.has_mask.to(device, copy=True),
+        pool=pool,
+        _memo=memory(),  # type: ignore[arg-type]
+    )
+    silent = tuple("" if finite else SILENT for finite in passes.logits.isfinite().all(dim=1).tolist())
+    return Prepared(passes, images, silent, _correct(images, predicted, silent))
+
+
+def part(batch: Batch, rows: Sequence[int]) -> Batch:
+    """Some images of a batch, in the given order."""
+    chosen = list(rows)
+    return replace(
+        batch,
+        ids=tuple(batch.ids[i] for i in chosen),
+        images=batch.images[chosen],
+        labels=batch.labels[chosen],
+        masks=None if batch.masks is None else batch.masks[chosen],
+        has_mask=batch.has_mask[chosen],
+        contents=[batch.contents[i] for i in chosen],
+    )
+
+
+def labels_of(job: Job, batch: Batch) -> Tensor:
+    """The images' labels as outputs of the model [B]; -1 where the model has no such output."""
+    if job.dataset.label_space is None or job.dataset.label_space != job.classifier.label_space:
+        return torch.full_like(batch.labels, -1)
+    return job.classifier.output_of(batch.labels)
+
+
+def _correct(images: ImageBatch, predicted: Tensor, silent: Sequence[str]) -> dict[str, bool]:
+    hits = (predicted == images.labels).tolist()
+    known = zip(images.ids, images.labels.tolist(), hits, silent, strict=True)
+    return {image: hit for image, label, hit, why in known if label >= 0 and not why}
+
+
+def maps(method: Explainer, passes: Passes, map_resize: str) -> Maps:
+    """A method's maps at the images' resolution, in float32 or better, detached from any graph.
+
+    Raises ValueError where the method does not give one map an image.
+    """
+    made = method.explain(passes)
+    count = len(passes.ids)
+    if not isinstance(made, Tensor) or made.ndim != 3 or len(made) != count:
+        got = list(made.shape) if isinstance(made, Tensor) else type(made).__name__
+        raise ValueError(f"explain: expected a tensor of maps [{count}, h, w], got {got}")
+    wide = made.detach() if made.dtype == torch.float64 else made.detach().float()
+    values = resize(wide, passes.size, map_resize)  # type: ignore[arg-type]
+    return Maps(values, tuple(faults(values)))
+
+
+def altered(method: Explainer, passes: Passes, images: Tensor, map_resize: str) -> Tensor:
+    """The method's maps [B, H, W] of altered images [B, 3, H, W] for the targets of the unaltered ones."""
+    again = Passes(passes.classifier, images, passes.targets, ids=passes.ids, chunk=passes.chunk, seed=passes.seed)
+    return maps(method, again, map_resize).values
+
+
+def predict(classifier: Classifier, images: Tensor, targets: Tensor, chunk: int) -> Prediction:
+    """What the model says of images [M, 3, H, W] about targets [M], in forwards of at most `chunk` rows."""
+    said = []
+    with torch.no_grad():
+        for rows, target in zip(images.split(chunk), targets.split(chunk), strict=True):
+            said.append(prediction(classifier.logits(rows), target))
+    return Prediction(torch.cat([s.probability for s in said]), torch.cat([s.predicted for s in said]))
+
+
+def prediction(logits: Tensor, targets: Tensor) -> Prediction:
+    """Logits [M, K] as a probability, in float32 or better whatever the network's precision, and a class.
+
+    A row whose logits are not all finite says nothing: its probability is NaN, its class -1.
+    """
+    wide = logits.detach() if logits.dtype == torch.float64 else logits.detach().float()
+    answered = logits.isfinite().all(dim=1)
+    probability = wide.softmax(dim=1).gather(1, targets[:, None])[:, 0]
+    return Prediction(probability.masked_fill(~answered, torch.nan), wide.argmax(dim=1).masked_fill(~answered, -1))
