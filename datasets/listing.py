@@ -1,7 +1,7 @@
 """List what a folder or a tar archive holds: afresh each time, since no time stamp says that nothing has changed.
 
-Only names are asked for, not sizes: 50,000 files in 1,000 folders take a quarter of what a stored listing took that was
-checked by the folders' times. What is not listed is named with the reason.
+Only names are asked for, not sizes, so 50,000 files in 1,000 folders take .1 to .2 s, less than a stored listing
+took. What is not listed is named with the reason.
 """
 
 from __future__ import annotations
