@@ -209,12 +209,23 @@ def _drawn(opened: Image.Image) -> Drawn:
 
 
 def _from_black(image: Image.Image) -> np.ndarray:
-    """Palette indices, of which 0 is background: so it must not be shown as anything else."""
-    first = tuple((image.getpalette("RGB") or [0, 0, 0])[:3])
+    """Palette indices, of which 0 is background and so must be shown as black or nothing.
+
+    Where all colours are greys, the greys: programs that shrink files turn a grey image into a palette, and its indices
+    are then no values that anybody chose.
+    """
+    palette = np.zeros((256, 3), dtype=np.uint8)
+    colours = np.array(image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)
+    palette[: len(colours)] = colours
     clear = image.info.get("transparency")
-    if first != (0, 0, 0) and clear != 0 and not (isinstance(clear, bytes) and clear[:1] == b"\0"):
+    if palette[0].any() and clear != 0 and not (isinstance(clear, bytes) and clear[:1] == b"\0"):
+        first = tuple(palette[0].tolist())
         raise CorruptSample(f"its palette begins with {first}, so index 0 may be no background; save as grey")
-    return np.asarray(image)
+    indices = np.asarray(image)
+    used = palette[np.unique(indices[indices > 0])]
+    return (
+        palette[indices, 0] if (np.ptp(used, axis=-1) == 0).all() and used.all() and not palette[0].any() else indices
+    )
 
 
 def _one_channel(image: Image.Image, lossy: bool) -> np.ndarray:

@@ -265,6 +265,33 @@ def test_the_void_value_of_a_lossless_mask_is_neither(tmp_path: Path) -> None:
     np.testing.assert_array_equal(Folder(str(tmp_path), void=200).read(0).mask, expected)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".gif"])
+def test_the_void_value_of_a_grey_that_was_stored_as_a_palette_is_the_grey(tmp_path: Path, suffix: str) -> None:
+    grey(tmp_path / "x.png", size=(80, 60))
+    values = MASK.copy()
+    values[40] = 128
+    small = Image.fromarray(np.searchsorted([0, 128, 255], values).astype(np.uint8), "P")
+    small.putpalette([0, 0, 0, 128, 128, 128, 255, 255, 255])
+    small.save(tmp_path / f"x_mask{suffix}")
+    expected = (values == 255).astype(int)
+    expected[40] = VOID
+    np.testing.assert_array_equal(Folder(str(tmp_path), void=128).read(0).mask, expected)
+
+
+def test_indices_of_a_palette_of_colours_are_values(tmp_path: Path) -> None:
+    grey(tmp_path / "x.png", size=(80, 60))
+    indices = (MASK > 0).astype(np.uint8)
+    indices[40] = 2
+    for colours in ([0, 0, 0, 200, 0, 0, 9, 9, 9], [0] * 9):  # colours, and a palette that shows nothing
+        image = Image.fromarray(indices, "P")
+        image.putpalette(colours)
+        image.save(tmp_path / "x_mask.png")
+        np.testing.assert_array_equal(Folder(str(tmp_path)).read(0).mask, indices > 0)
+        void = Folder(str(tmp_path), void=2).read(0).mask
+        assert void is not None
+        assert (void[40] == VOID).all()
+
+
 def test_a_voc_mask_that_was_converted_to_grey_is_named(tmp_path: Path) -> None:
     root, _ = make_voc(tmp_path)
     path = root / "VOCdevkit" / "VOC2012" / "SegmentationClass" / "2007_000042.png"
