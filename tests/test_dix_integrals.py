@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from support import rounding
 from support.small_networks import CNNS, SIDE, pixels, small_cnn
 from torch import Tensor, nn
 
@@ -268,22 +269,46 @@ def test_one_step_is_gradient_times_activation_times_h() -> None:
 
 @pytest.mark.parametrize("kind", CNNS)
 def test_batches_and_chunks_change_nothing(kind: str) -> None:
-    """In single precision, maps (in [0, 1]) of a batch of 8, of single images, and of any chunk agree to 1e-5."""
-    classifier, images = small_cnn(kind, torch.float32), pixels(8, dtype=torch.float32)
+    """Maps (in [0, 1]) of a batch of 4, of single images, and of any chunk agree to the rounding of double precision.
+
+    That is 6e-12 for conditions of up to 100. Single precision is no place for this test: a value within its rounding
+    of a ReLU's kink changes a map by up to 1e-3, and which values do depends on the processor and on the batch.
+    """
+    classifier, images = small_cnn(kind), pixels(4)
     together = Dix().explain(Passes(classifier, images))
     alone = torch.cat([Dix().explain(Passes(classifier, image[None])) for image in images])
-    assert (together - alone).abs().max() < 1e-5
-    for chunk in (5, 1000):
-        assert (Dix().explain(Passes(classifier, images, chunk=chunk)) - together).abs().max() < 1e-5
+    assert (together - alone).abs().max() <= rounding.tolerance(torch.float64, 100)
+    for chunk in (3, 1000):
+        other = Dix().explain(Passes(classifier, images, chunk=chunk))
+        assert (other - together).abs().max() <= rounding.tolerance(torch.float64, 100)
 
 
 @pytest.mark.parametrize("kind", CNNS)
 def test_single_precision_is_near_double(kind: str) -> None:
-    """Maps in [0, 1] in float32 and float64 agree to 1e-4 on these networks."""
-    single = Dix().explain(Passes(small_cnn(kind, torch.float32), pixels(4, dtype=torch.float32)))
-    double = Dix().explain(Passes(small_cnn(kind), pixels(4)))
-    assert single.dtype == torch.float32
-    assert (single.double() - double).abs().max() < 1e-4
+    """Within rounding times condition, wherever both precisions chose alike at every kink (5 images of 6 at least).
+
+    Of 8 images at least two must have done so: by chance fewer do once in 30,000 processors.
+    """
+    alike, exact, rounded = 0, small_cnn(kind), small_cnn(kind, torch.float32)
+    for classifier in (exact, rounded):
+        Dix().explain(Passes(classifier, pixels(1, dtype=classifier.dtype)))  # finds the tails, with runs of its own
+    for image in pixels(8):
+        passes = Passes(exact, image[None])
+        with rounding.choices(exact.network) as chosen:
+            expected = Dix().explain(passes)
+        with rounding.choices(rounded.network) as other:
+            found = Dix().explain(Passes(rounded, image[None].float(), passes.targets))
+        assert found.dtype == torch.float32
+        if rounding.same(chosen, other):
+            alike += 1
+            assert (found - expected).abs().max() <= rounding.tolerance(torch.float32, condition(passes))
+    assert alike >= 2
+
+
+def condition(passes: Passes) -> float:
+    """Of DIX3's map of one image: the mean of its layers' maps' conditions."""
+    evidence = (passes.get(LayerSums(alias, Path())) for alias in ALIASES)
+    return sum(rounding.cancellation(h * sums["product"]) for h, sums in evidence) / len(ALIASES)
 
 
 def test_methods_share_each_layers_integral() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from support import engine_jobs as parts
+from support import rounding
 from torch import Tensor
 
 from dix.baselines.cam import GradCam
@@ -164,7 +165,8 @@ def test_a_value_is_what_the_definition_says(trained: Classifier, folder: Path) 
     maps = [Dix().explain(Passes(c, image, target, ids=["x"]))[0].float() for c in (trained, copy)]
     row = curves.images.index(made.dataset.ids[4])
     expected = spearmanr(*(m.flatten().numpy() for m in maps)).statistic
-    assert curves.values[row, 1, 3] == pytest.approx(expected, abs=2e-3)  # ranks of near-equal values differ in float32
+    # along the border the resize repeats values, whose order rounding decides
+    assert curves.values[row, 1, 3] == pytest.approx(expected, abs=rounding.swaps(4 * 32, 32 * 32))
     # The copy answers with another class: a map of that one would have been another map.
     own = copy.logits(image).argmax(dim=1)
     assert own.tolist() != target.tolist()
@@ -174,11 +176,17 @@ def test_a_value_is_what_the_definition_says(trained: Classifier, folder: Path) 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_batches_do_not_matter(tmp_path: Path, batch_size: int) -> None:
-    alike = ran(job(), tmp_path / "a", samples=2)
-    other = ran(job(batch_size=batch_size), tmp_path / "b", samples=2)
+    """In double precision, so that maps agree to 1e-14 of their range.
+
+    SSIM depends on them smoothly, with constants of 1e-4 in its denominators. A rank correlation does not: along the
+    border the resize repeats values, equal but for rounding, and at most a border's 4 x 32 pairs change places.
+    """
+    measures = {"ssim": 1e-9, "spearman": rounding.swaps(4 * 32, 32 * 32)}
+    alike = ran(job(), tmp_path / "a", samples=2, measures=list(measures))
+    other = ran(job(batch_size=batch_size), tmp_path / "b", samples=2, measures=list(measures))
     for key, curves in alike.items():
         assert curves.images == other[key].images
-        assert np.allclose(curves.values, other[key].values, atol=1e-6, equal_nan=True), key
+        assert np.allclose(curves.values, other[key].values, rtol=0, atol=measures[key[1]], equal_nan=True), key
 
 
 def test_the_seed_tells_everything(tmp_path: Path) -> None:
