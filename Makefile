@@ -50,6 +50,10 @@ test: $(STAMP) ## Prove it: every test
 test-fast: $(STAMP) ## The tests that take less than a minute each
 	$(ONE_THREAD) $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal -m 'not slow'
 
+.PHONY: test-numerics
+test-numerics: $(STAMP) ## The numeric tests under every numeric back end of this machine: some two minutes each on two cores
+	$(BIN)/python scripts/test_numerics.py --cores $(WORKERS)
+
 .PHONY: lint
 lint: $(STAMP) ## Style and formatting
 	$(BIN)/ruff check .

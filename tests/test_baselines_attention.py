@@ -206,6 +206,8 @@ def test_the_replica_is_the_network(options: dict[str, object]) -> None:
     torch.testing.assert_close(passes_of(made).logits, expected.detach())
 
 
+@pytest.mark.numeric
+@pytest.mark.numeric
 @pytest.mark.parametrize("start", [0, 1, 2])
 @pytest.mark.parametrize("options", [{}, {"init_values": 0.5}], ids=["plain", "layer_scale"])
 def test_t_attr_follows_the_rules_literally(options: dict[str, object], start: int) -> None:
@@ -336,6 +338,7 @@ def test_impossible_pairs_have_a_reason() -> None:
 # --- what holds for all ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 def test_maps_do_not_depend_on_batch_order_or_chunk(method: Explainer) -> None:
     made = small(reg_tokens=1)
@@ -398,6 +401,7 @@ def test_nothing_is_left_behind_also_after_an_exception(method: Explainer) -> No
     assert _get_current_function_mode_stack() == []
 
 
+@pytest.mark.numeric
 def test_maps_of_the_trained_network_lie_on_the_objects() -> None:
     """Inside the hand-drawn outline, T-Attr and GAE are on average at least three times as large as outside."""
     photos, preprocess = Photos(), Preprocess(224)

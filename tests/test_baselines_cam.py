@@ -35,6 +35,8 @@ from dix.classifier import Classifier
 from dix.explainer import Explainer
 from dix.passes import Passes
 
+pytestmark = pytest.mark.numeric
+
 TARGETS = torch.tensor([2, 4, 9])
 METHODS = (
     *(GradCam(), GradCamPP(), XGradCam(), LayerCam(), HiResCam(), AblationCam(), LiftCam(), EigenCam()),

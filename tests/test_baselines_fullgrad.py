@@ -31,6 +31,8 @@ from dix.classifier import Classifier
 from dix.explainer import Explainer
 from dix.passes import Passes
 
+pytestmark = pytest.mark.numeric
+
 TARGETS = torch.tensor([2, 4, 9])
 PGC = FullGrad("convolutions", "channel", 1e-7, "FG-pgc", True)
 

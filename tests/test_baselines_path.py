@@ -142,6 +142,7 @@ def pair_maps(passes: Passes, method: Any, **options: Any) -> Tensor:
 # --- Integrated Gradients -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize(
     ("rule", "captum_rule"),
@@ -214,6 +215,7 @@ def test_ig_of_a_linear_network_is_weight_times_difference() -> None:
 # --- Guided IG ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize(("fraction", "max_dist"), [(0.5, 1.0), (0.25, 0.02), (0.1, 0.3), (1.0, 0.0)])
 def test_guided_ig_equals_saliency(name: str, fraction: float, max_dist: float) -> None:
@@ -225,6 +227,8 @@ def test_guided_ig_equals_saliency(name: str, fraction: float, max_dist: float) 
     torch.testing.assert_close(ours, oracle, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.numeric
+@pytest.mark.numeric
 @pytest.mark.parametrize("precision", ["double", "native"])
 def test_guided_ig_of_a_single_precision_network_draws_saliencys_map(precision: str) -> None:
     made = classifier("resnet")
@@ -306,6 +310,7 @@ def test_blur_ig_takes_images_that_are_not_square() -> None:
     torch.testing.assert_close(ours, oracle, rtol=1e-6, atol=1e-10)
 
 
+@pytest.mark.numeric
 def test_blur_ig_keeps_its_precision_in_single_precision() -> None:
     """The difference of two blurs that are 0.01 sigma apart is not taken between rounded images."""
     made = classifier("resnet")

@@ -46,6 +46,7 @@ def test_every_image_method_and_metric_has_one_row(tmp_path: Path) -> None:
     assert not rows.duplicated(["method", "metric", "image"]).any()
 
 
+@pytest.mark.numeric
 def test_scores_follow_by_hand(tmp_path: Path) -> None:
     """Brightness masks the darker half first, so the decision survives until nothing of the bright half is left."""
     rows = run(tmp_path).set_index(["method", "metric", "image"])["value"].sort_index()
@@ -106,6 +107,7 @@ def test_adding_a_method_computes_only_that_method(tmp_path: Path) -> None:
     assert set(ResultStore(tmp_path).rows()["method"]) == {"random", "brightness"}
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("run_settings", [{"batch_size": 1}, {"batch_size": 8}, {"chunk": 1}, {"chunk": 5}])
 def test_batch_size_and_chunk_change_no_score(tmp_path: Path, run_settings: dict[str, int]) -> None:
     whole, other = run(tmp_path / "a"), run(tmp_path / "b", **run_settings)

@@ -65,6 +65,7 @@ def literal_layers(kind: str, classifier: Classifier, image: Tensor, phi: str, s
     return [literal_sum(partial(tails[alias], network), seen[alias][0], target, steps, PHIS[phi]) for alias in ALIASES]
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("kind", CNNS)
 @pytest.mark.parametrize("phi", PHIS)
 def test_layer_sums_are_the_equations(kind: str, phi: str) -> None:
@@ -238,6 +239,8 @@ def linear_classifier() -> Classifier:
     return classifier.to("cpu", torch.float64)
 
 
+@pytest.mark.numeric
+@pytest.mark.numeric
 @pytest.mark.parametrize("rule", ["right", "left", "midpoint", "trapezoid", "gauss"])
 @pytest.mark.parametrize("steps", [1, 10])
 def test_a_linear_tail_has_a_closed_form(rule: str, steps: int) -> None:
@@ -267,6 +270,7 @@ def test_one_step_is_gradient_times_activation_times_h() -> None:
         torch.testing.assert_close(h, (x - x.amin(dim=(2, 3), keepdim=True)).detach())
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("kind", CNNS)
 def test_batches_and_chunks_change_nothing(kind: str) -> None:
     """Maps (in [0, 1]) of a batch of 4, of single images, and of any chunk agree to the rounding of double precision.
@@ -283,6 +287,7 @@ def test_batches_and_chunks_change_nothing(kind: str) -> None:
         assert (other - together).abs().max() <= rounding.tolerance(torch.float64, 100)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("kind", CNNS)
 def test_single_precision_is_near_double(kind: str) -> None:
     """Within rounding times condition, wherever both precisions chose alike at every kink (5 images of 6 at least).

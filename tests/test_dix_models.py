@@ -57,6 +57,7 @@ def test_tails_are_the_rest_of_the_network(classifier: Classifier) -> None:
         assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
+@pytest.mark.numeric
 def test_tails_take_rows_of_any_image(classifier: Classifier) -> None:
     images = images_for(classifier, 2)
     passes = Passes(classifier, images)

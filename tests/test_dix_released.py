@@ -60,6 +60,7 @@ def literal_map(depth: int, network, activations: list[Tensor], target: int) -> 
     return finished(layers[0] ** 2 * (1 + layers[1] * layers[2]))
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("depth", [1, 2, 3])
 @pytest.mark.parametrize("chunk", [2, 32])
 def test_maps_are_what_the_published_code_computes(depth: int, chunk: int) -> None:

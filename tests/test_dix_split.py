@@ -15,6 +15,8 @@ from dix.explainer import Dix, PathIntegral
 from dix.passes import Passes, halving, rows
 from dix.split import Split, replaying
 
+pytestmark = pytest.mark.numeric
+
 ALIASES = ("last", "second", "third")
 
 

@@ -76,6 +76,7 @@ def literal_layer(
     return literal_rollout(total, **options)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("phi", ["product", "gradient", "rectified"])
 def test_maps_are_the_definition(phi: str) -> None:
     """DIX1, 2, 3, DIX2-MUL, DIX3-GRADS; ReLU(r) ReLU(g) is ReLU(r g), attention being positive."""
@@ -195,6 +196,7 @@ def test_the_probability_is_differentiated_where_asked_for() -> None:
     assert float((run[2].gradient * attention).sum()) == pytest.approx(slope, rel=1e-6)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("per_step", [False, True])
 def test_batches_and_chunks_change_nothing(per_step: bool) -> None:
     """Maps (in [0, 1]) of a batch of 4, of single images, and of any chunk agree to the rounding of double precision.
@@ -211,6 +213,7 @@ def test_batches_and_chunks_change_nothing(per_step: bool) -> None:
         assert (other - together).abs().max() <= rounding.tolerance(torch.float64, 100)
 
 
+@pytest.mark.numeric
 def test_single_precision_is_near_double() -> None:
     """Within rounding times condition: nothing on the way (GELU, softmax, ReLU of a value, min-max) has a jump.
 

@@ -9,6 +9,8 @@ from torch import Tensor
 from dix.metrics.api import Case, ImageBatch, Metric, Prediction
 from dix.metrics.confidence import Adp, Pic
 
+pytestmark = pytest.mark.numeric
+
 
 class Bright:
     """P(target) = mean of the left half, minus a tenth of the mean of the right half; counts its rows."""

@@ -16,6 +16,8 @@ from dix.metrics.imputation import impute
 from dix.metrics.road import Road
 from dix.metrics.shape import Sparseness, TieShare
 
+pytestmark = pytest.mark.numeric
+
 FRACTIONS = (0.1, 0.3, 0.5, 0.7, 0.9)
 SIDE = 10
 

@@ -21,6 +21,8 @@ from dix.metrics.options import floats
 from dix.metrics.probes import Blackout
 from dix.metrics.ranks import ascending, first, generator, inverse, tie_share
 
+pytestmark = pytest.mark.numeric
+
 TENTHS = tuple(k / 10 for k in range(10))
 SIDE = 10  # images of 10 x 10 pixels: a tenth is one row of ten pixels
 

@@ -22,6 +22,8 @@ from dix.metrics.information import Aic, Sic, pixels, start_pixels
 from dix.metrics.median_curve import GRID, on_grid
 from dix.metrics.scattered import CORNERS, Codec, interpolate, restore, surrounded
 
+pytestmark = pytest.mark.numeric
+
 THRESHOLDS = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.07, 0.10, 0.13, 0.21, 0.34, 0.5, 0.75)
 SIDE = 48
 FAST_SIC = Sic(THRESHOLDS, effort=0)  # a cheap encoder, where the bytes themselves do not matter

@@ -17,6 +17,8 @@ from torch import Tensor
 from dix.metrics.api import Case, ImageBatch, Prediction
 from dix.metrics.faithfulness import Del
 
+pytestmark = pytest.mark.numeric
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     quantus = pytest.importorskip("quantus")

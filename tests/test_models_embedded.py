@@ -71,6 +71,7 @@ def onnx_tokens(image: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
+@pytest.mark.numeric
 def test_vit_tokens_are_those_of_the_onnx_graph(vit: nn.Module, vit_pixels: Tensor) -> None:
     image = vit_pixels[:1]
     tokens = vit.forward_features(image)  # type: ignore[operator]
@@ -85,6 +86,7 @@ def test_vit_head_is_right_on_every_labelled_photo(vit: nn.Module, vit_pixels: T
 
 
 @torch.no_grad()
+@pytest.mark.numeric
 def test_vit_logits_are_the_head_on_the_standardised_cls_token(vit: nn.Module, vit_pixels: Tensor) -> None:
     images, head = vit_pixels[:2], embedded_vit.HEAD
     token = vit.forward_features(images)[:, 0].double().numpy()  # type: ignore[operator]

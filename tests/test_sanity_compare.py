@@ -113,6 +113,7 @@ def found(folder: Path) -> dict[tuple[str, str, str], Curves]:
     return {(c.test, c.measure, c.method): c for c in curves_of(ResultStore(folder))}
 
 
+@pytest.mark.numeric
 def test_without_randomisation_likeness_is_exactly_one(folder: Path) -> None:
     for (_, measure, method), curves in found(folder).items():
         if measure.startswith("spearman"):
@@ -128,6 +129,7 @@ def test_every_layer_is_tested_from_the_output_down(folder: Path) -> None:
     assert curves.values.shape == (8, 2, 6)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("mode", ["cascading", "independent"])
 @pytest.mark.parametrize("measure", ["spearman", "ssim", "hog"])
 def test_dix3_falls_and_an_edge_detector_does_not(folder: Path, mode: str, measure: str) -> None:
@@ -153,6 +155,7 @@ def test_the_first_randomised_layer_is_the_same_in_both_modes(folder: Path) -> N
     assert np.array_equal(first, second)
 
 
+@pytest.mark.numeric
 def test_a_value_is_what_the_definition_says(trained: Classifier, folder: Path) -> None:
     """One number by hand: explain with the original and a randomised copy, the original's class, and correlate."""
     from scipy.stats import spearmanr
@@ -174,6 +177,7 @@ def test_a_value_is_what_the_definition_says(trained: Classifier, folder: Path) 
     assert abs(spearmanr(maps[0].flatten().numpy(), other.flatten().numpy()).statistic - expected) > 0.02
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_batches_do_not_matter(tmp_path: Path, batch_size: int) -> None:
     """In double precision, so that maps agree to 1e-14 of their range.

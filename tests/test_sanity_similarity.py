@@ -12,6 +12,8 @@ from torch import Tensor
 
 from dix.bench.sanity.similarity import SIMILARITIES, entropy, hog_correlation, mean_ranks, spearman, ssim
 
+pytestmark = pytest.mark.numeric
+
 LIKENESS = [name for name in SIMILARITIES if name != "entropy"]
 
 
