@@ -39,12 +39,15 @@ def test_works_for_every_network_and_image_shape(method: Any) -> None:
         assert made.isfinite().all()
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("method", CONTROLS.values(), ids=list(CONTROLS))
 def test_batch_and_order_change_nothing(method: Any) -> None:
+    """To the bit, but for the edges: a dozen roundings of slopes of up to 8 in single precision, twice for the norm."""
+    atol = 2 * 12 * 8 * 2.0**-24 if isinstance(method, Edges) else 0.0
     x, ids = images(), ["a", "b", "c"]
     together = method.explain(Passes(resnet(), x, ids=ids))
     alone = [method.explain(Passes(resnet(), x[i : i + 1], ids=[ids[i]]))[0] for i in (2, 0, 1)]
-    assert torch.equal(together[[2, 0, 1]], torch.stack(alone))
+    torch.testing.assert_close(together[[2, 0, 1]], torch.stack(alone), rtol=0, atol=atol)
 
 
 def test_random_maps_differ_by_image_and_seed_and_are_uniform() -> None:
