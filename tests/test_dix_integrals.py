@@ -312,7 +312,7 @@ def test_single_precision_is_near_double(kind: str) -> None:
 
 def condition(passes: Passes) -> float:
     """Of DIX3's map of one image: the mean of its layers' maps' conditions."""
-    evidence = (passes.get(LayerSums(alias, Path())) for alias in ALIASES)
+    evidence = (passes.get(LayerSums(alias, PathIntegral())) for alias in ALIASES)
     return sum(rounding.cancellation(h * sums["product"]) for h, sums in evidence) / len(ALIASES)
 
 

@@ -222,7 +222,9 @@ def test_single_precision_is_near_double() -> None:
     """
     exact, images = Passes(small_vit(), pixels(4, VIT_SIDE)), pixels(4, VIT_SIDE, torch.float32)
     single = Dix().explain(Passes(small_vit(torch.float32), images, exact.targets))
-    layers = torch.stack([exact.get(AttentionSums(3 - d, Path(), Rollout()))["product"] for d in range(3)]).flatten(2)
+    layers = torch.stack(
+        [exact.get(AttentionSums(3 - d, PathIntegral(), Rollout()))["product"] for d in range(3)]
+    ).flatten(2)
     condition = float((layers.amax(dim=2) / (layers.amax(dim=2) - layers.amin(dim=2))).max())
     assert (single - Dix().explain(exact)).abs().max() <= rounding.tolerance(torch.float32, condition)
 
