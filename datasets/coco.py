@@ -122,13 +122,17 @@ class Coco:
     @property
     def left_out(self) -> Sequence[LeftOut]:
         """Annotations that cannot be decoded, images without an instance, and files that are not listed."""
-        chosen = {picture.key for picture in self._pictures}
-        bare = [LeftOut(p.id, "image without an instance") for p in self._notes.pictures if p.key not in chosen]
+        kept = ", read only with dataset.unannotated=keep" if self.unannotated == "keep" else ""
+        bare = [picture.id for picture in self._notes.pictures if not self._has_note(picture)]
         listed = {picture.file for picture in self._notes.pictures}
         found = list_files(self.folder / self.part, ["."])
-        strange = [LeftOut(text_id(name), "file that the annotations do not list") for name in found.files]
-        strange = [entry for entry, name in zip(strange, found.files, strict=True) if name not in listed]
-        return [*self._notes.left_out, *bare, *found.left_out, *strange]
+        strange = [text_id(name) for name in found.files if name not in listed]
+        return [
+            *self._notes.left_out,
+            *(LeftOut(name, f"image without an instance{kept}") for name in bare),
+            *found.left_out,
+            *(LeftOut(name, "file that the annotations do not list") for name in strange),
+        ]
 
     def read(self, index: int) -> Record:
         """Decode one image and the union of its masks. Raises CorruptSample."""

@@ -385,6 +385,9 @@ def test_coco_counts_images_without_instances_and_files_that_are_not_listed(tmp_
         "000000000777.jpg": "file that the annotations do not list",
         "._000000000139.jpg": "hidden file or folder",
     }
+    assert "left out: 1 x image without an instance, read only with dataset.unannotated=keep (000000000500.jpg)" in str(
+        check("coco", str(root))
+    )
 
 
 def test_mnist_refuses_what_it_would_not_read_and_counts_second_copies(tmp_path: Path) -> None:
