@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +16,14 @@ from dix.datasets.images import is_image, without_suffix
 from dix.datasets.packages import package_file
 from dix.datasets.text import read_lines, text_id
 
+#: Prints [[ILSVRC2012_ID, synset], ...] of the file that is its argument.
+_READ_META = """
+import json, sys
+from scipy.io import loadmat
+table = loadmat(sys.argv[1], squeeze_me=True)["synsets"]
+print(json.dumps([(int(row["ILSVRC2012_ID"]), str(row["WNID"])) for row in table.ravel()]))
+"""
+_PATIENCE = 300  #: seconds; the devkit's file takes one
 _NUMBER = re.compile(r"ILSVRC2012_val_(\d{8})")
 _LINE = re.compile(r"(.+?)[\s,;]+([0-9]{1,9})", re.DOTALL)
 
@@ -136,18 +147,21 @@ def read_devkit(truth: Path, meta: Path) -> dict[int, int]:
 
 
 def _devkit_synsets(meta: Path) -> dict[int, str]:
-    """Synset by ILSVRC2012_ID, of the classes that have images."""
-    from scipy.io import loadmat
+    """Synset by ILSVRC2012_ID, of the classes that have images.
 
+    SciPy's reader of MATLAB files can crash on a damaged one, so it reads in a process of its own.
+    """
+    command = [sys.executable, "-P", "-c", _READ_META, str(meta)]
     try:
-        table = loadmat(meta, squeeze_me=True)["synsets"]
-        pairs = [(int(row["ILSVRC2012_ID"]), str(row["WNID"])) for row in table.ravel()]
-    except Exception as error:  # a damaged file makes the parser raise what it likes
-        raise ValueError(f"{meta.name}: not the devkit's meta.mat: {error}") from error
-    found = {number: name for number, name in pairs if name in synset_indices()}
-    if len(found) < len([name for _, name in pairs if name in synset_indices()]):
+        run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_PATIENCE)
+        pairs = [(int(number), str(name)) for number, name in json.loads(run.stdout)]
+    except (OSError, subprocess.SubprocessError, ValueError, TypeError) as error:
+        said = (getattr(error, "stderr", None) or f"its reader ended with {type(error).__name__}").strip()
+        raise ValueError(f"{meta.name}: not the devkit's meta.mat: {said.splitlines()[-1]}") from error
+    pairs = [(number, name) for number, name in pairs if name in synset_indices()]
+    if len({number for number, _ in pairs}) < len(pairs):
         raise ValueError(f"{meta.name}: an ILSVRC2012_ID stands for two synsets")
-    return found
+    return dict(pairs)
 
 
 def image_number(name: str) -> int | None:

@@ -32,6 +32,7 @@ from test_datasets_readers import (
 )
 
 from dix.cli import main
+from dix.datasets import labels as labels_module
 from dix.datasets import unpack as unpack_module
 from dix.datasets.api import CorruptSample, Dataset
 from dix.datasets.check import check
@@ -355,6 +356,16 @@ def test_a_devkit_whose_lines_cannot_be_counted_is_named(tmp_path: Path, lines: 
     make_devkit(make_flat(tmp_path), "devkit")
     (tmp_path / "devkit" / "ILSVRC2012_validation_ground_truth.txt").write_text(lines)
     with pytest.raises(ValueError, match=r"ground_truth\.txt, line [12]: expected an ILSVRC2012_ID of meta\.mat"):
+        _ = ImageNet(str(tmp_path)).ids
+
+
+@pytest.mark.parametrize("code", ["import os; os.abort()", "print('no list')", "print('[[1]]')", "raise OSError('no')"])
+def test_a_reader_of_the_devkit_that_dies_is_a_broken_devkit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    make_devkit(make_flat(tmp_path), "devkit")
+    monkeypatch.setattr(labels_module, "_READ_META", code)
+    with pytest.raises(ValueError, match=r"meta\.mat: not the devkit's meta\.mat: "):
         _ = ImageNet(str(tmp_path)).ids
 
 
