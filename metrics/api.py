@@ -18,9 +18,16 @@ from torch import Tensor
 
 T = TypeVar("T")
 
-#: ``predict(images [M, 3, H, W], targets [M]) -> Prediction`` with M rows; the engine splits it into chunks that fit
-#: the device and counts every row as one model forward.
-Predict = Callable[[Tensor, Tensor], "Prediction"]
+
+class Predict(Protocol):
+    """Ask the model; the engine splits the rows into chunks that fit the device and counts each as one forward."""
+
+    def __call__(self, images: Tensor, targets: Tensor, /, *, raw: bool = False) -> Prediction:
+        """What the model says of images [M, 3, H, W] in [0, 1] about targets [M].
+
+        raw: hand the pixels to the network as they are, without the normalisation that it was trained with.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -29,10 +36,12 @@ class Prediction:
 
     probability: [M] softmax probability of each row's target class, in [0, 1].
     predicted: [M] class of the largest logit.
+    logits: [M, C] of all C classes; None where whoever asked gave only the above, and no other class can be scored.
     """
 
     probability: Tensor
     predicted: Tensor
+    logits: Tensor | None = None
 
 
 @dataclass
@@ -46,6 +55,7 @@ class ImageBatch:
     labels: [B] true class as an index into the model's outputs, -1 where unknown.
     masks: [B, H, W] truth mask (1 object, 0 background, -1 void), or None where the data set has none.
     has_mask: [B] False where an image has no truth mask although the data set has some.
+    model_mean: the colour that the model's normalisation takes to 0, a pixel value for each channel; None if unknown.
     pool: worker processes for CPU work beside the model's forwards, or None: work in this process.
     """
 
@@ -56,6 +66,7 @@ class ImageBatch:
     labels: Tensor
     masks: Tensor | None = None
     has_mask: Tensor | None = None
+    model_mean: Sequence[float] | None = None
     pool: Executor | None = None
     _memo: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
@@ -71,6 +82,8 @@ class Case:
     """One batch of images together with one method's maps.
 
     maps: [B, H, W] explanation maps at the images' resolution, finite, in any scale; larger means more relevant.
+        A map that was not finite is handed over as zeros.
+    method: the name of the method that made the maps, "" where there is none.
     explain: gives the same method's maps [B, H, W] of altered images [B, 3, H, W] for the same targets, or None where
         the maps come without a method; metrics of a method's steadiness need it.
     """
@@ -78,6 +91,7 @@ class Case:
     batch: ImageBatch
     maps: Tensor
     explain: Callable[[Tensor], Tensor] | None = None
+    method: str = ""
     _memo: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     def once(self, key: Hashable, compute: Callable[[], T]) -> T:
@@ -94,11 +108,13 @@ class Trace:
     probability: [B, V] softmax probability of the target class.
     predicted: [B, V] class of the largest logit.
     side: what the probe measured besides, by name: [B, V] or [B] (encoded bytes, for one).
+    logits: [B, V, C] of all C classes, from which metrics that score other classes read; None as in `Prediction`.
     """
 
     probability: Tensor
     predicted: Tensor
     side: Mapping[str, Tensor] = field(default_factory=dict)
+    logits: Tensor | None = None
 
 
 @runtime_checkable
@@ -143,19 +159,6 @@ class Scores:
         )
 
 
-@dataclass(frozen=True)
-class Axis:
-    """The x axis of a metric's curves.
-
-    x: [C] its positions, rising. label: what they are. onto: turns curves as they are stored [n, P] into values at
-    those positions [n, C]; None: the stored curves are those values.
-    """
-
-    x: tuple[float, ...]
-    label: str
-    onto: Callable[[np.ndarray], np.ndarray] | None = None
-
-
 class Summary(Protocol):
     """A data set's score as a function of how often each of its images counts."""
 
@@ -173,8 +176,8 @@ class Metric(Protocol):
     extra: True for metrics that the thesis's tables do not have.
     probe: what the model must be asked, or None where the map alone (and the truth) is enough.
     needs_mask: True where the metric compares with truth masks; images without one are excluded by reason.
-    A metric whose curves belong on an axis of their own has an `Axis` by the name `axis` besides; the curves of one
-    that has none are drawn at even steps.
+    A metric may also have `counts_broken` (bool): True where a map that was not finite counts as a map of zeros;
+    elsewhere such images are excluded.
     """
 
     @property

@@ -1,4 +1,4 @@
-"""ADP and PIC: how the target's probability answers to a soft mask of the map."""
+"""ADP, PIC and ADD: how the scored class's probability answers to a soft mask of the map."""
 
 from __future__ import annotations
 
@@ -8,22 +8,63 @@ from typing import ClassVar
 from torch import Tensor
 
 from dix.metrics.api import Case, Scores, Trace
+from dix.metrics.classes import reading
+from dix.metrics.options import ConstantMaps, Fill, NanMaps, ScoreClass, check_choices
 from dix.metrics.probes import SoftMask
-from dix.metrics.scaling import constant, excluded, reasons
+from dix.metrics.scaling import constant, excluded, flat, reasons
 from dix.metrics.summaries import Averaged
 
 
-def _pair(case: Case, trace: Trace | None) -> tuple[Tensor, Tensor, list[str]]:
-    """Clean and masked probability [B] in float64, and why an image is left out."""
-    assert trace is not None
-    clean, masked = case.batch.clean.probability.double(), trace.probability[:, 0].double()
-    zero = case.maps.flatten(1)[:, 0] <= 0
-    return clean, masked, reasons({"constant map": constant(case) & zero, "clean probability is 0": clean <= 0})
+@dataclass(frozen=True)
+class _SoftMasked(Averaged):
+    """What the metrics of the soft mask have in common; the probes of ADP and PIC are equal where these fields are.
+
+    soft_fill: what the pixels fade to. score_class: whose probability (see `dix.metrics.classes.scored_class`).
+    constant_maps: "count" takes a positive constant map for ones and excludes any other, which cannot be scaled to
+    [0, 1]; "zero" takes it for zeros; "drop" excludes it. nan_maps: "drop" excludes the image of a map that is not
+    finite, "zero" takes it for a map of zeros.
+    """
+
+    extra: ClassVar[bool] = False
+    needs_mask: ClassVar[bool] = False
+
+    soft_fill: Fill = "black"
+    score_class: ScoreClass = "explained"
+    constant_maps: ConstantMaps = "count"
+    nan_maps: NanMaps = "drop"
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+
+    @property
+    def counts_broken(self) -> bool:
+        """Whether a map that is not finite counts, as a map of zeros."""
+        return self.nan_maps == "zero"
+
+    @property
+    def probe(self) -> SoftMask:
+        """Shared by ADP and PIC."""
+        return SoftMask(self.soft_fill, ones=self.constant_maps != "zero")
+
+    def _pair(self, case: Case, trace: Trace | None) -> tuple[Tensor, Tensor, list[str]]:
+        """Clean and masked probability [B] in float64, and why an image is left out."""
+        assert trace is not None
+        clean = reading(case.batch, case.batch.clean, self.score_class).double()
+        masked = reading(case.batch, trace, self.score_class)[:, 0].double()
+        unscaled = constant(case) & (case.maps.flatten(1)[:, 0] <= 0) & (self.constant_maps == "count")
+        rules = {"constant map": flat(case, self.constant_maps)["constant map"] | unscaled}
+        return clean, masked, reasons(rules | {"clean probability is 0": clean <= 0})
+
+    def _drop(self, case: Case, trace: Trace | None) -> Scores:
+        """100 max(0, Y - O) / Y; curve: [B, 1] the probability O on the masked image."""
+        clean, masked, why = self._pair(case, trace)
+        drop = 100 * (clean - masked).clamp(min=0) / clean
+        return Scores.of(excluded(drop, why), curve=masked.unsqueeze(1), reasons=why)
 
 
 @dataclass(frozen=True)
-class Adp(Averaged):
-    """ADP: the drop of the target's probability under the soft mask, in percent of the clean one; a rise counts as 0.
+class Adp(_SoftMasked):
+    """ADP: the drop of the scored class's probability under the soft mask, in percent of the clean one; at least 0.
 
     An all-ones map keeps the whole image and scores a perfect 0: read it beside the control rows.
     """
@@ -31,37 +72,42 @@ class Adp(Averaged):
     version: ClassVar[int] = 1
     label: ClassVar[str] = "ADP"
     higher_is_better: ClassVar[bool | None] = False
-    extra: ClassVar[bool] = False
-    needs_mask: ClassVar[bool] = False
-
-    @property
-    def probe(self) -> SoftMask:
-        """Shared with PIC."""
-        return SoftMask()
 
     def score(self, case: Case, trace: Trace | None) -> Scores:
         """100 max(0, Y - O) / Y; curve: [B, 1] the probability O on the masked image."""
-        clean, masked, why = _pair(case, trace)
-        drop = 100 * (clean - masked).clamp(min=0) / clean
-        return Scores.of(excluded(drop, why), curve=masked.unsqueeze(1), reasons=why)
+        return self._drop(case, trace)
 
 
 @dataclass(frozen=True)
-class Pic(Averaged):
-    """PIC: the share of images whose target becomes more probable under the soft mask, in percent."""
+class Pic(_SoftMasked):
+    """PIC: the share of images whose scored class becomes more probable under the soft mask, in percent."""
 
     version: ClassVar[int] = 1
     label: ClassVar[str] = "PIC"
     higher_is_better: ClassVar[bool | None] = True
-    extra: ClassVar[bool] = False
-    needs_mask: ClassVar[bool] = False
-
-    @property
-    def probe(self) -> SoftMask:
-        """Shared with ADP."""
-        return SoftMask()
 
     def score(self, case: Case, trace: Trace | None) -> Scores:
         """100 where O > Y, else 0; curve: [B, 1] the probability O on the masked image."""
-        clean, masked, why = _pair(case, trace)
+        clean, masked, why = self._pair(case, trace)
         return Scores.of(excluded(100.0 * (masked > clean), why), curve=masked.unsqueeze(1), reasons=why)
+
+
+@dataclass(frozen=True)
+class Add(_SoftMasked):
+    """ADD: ADP's drop where the relevant pixels fade out instead of the others, in percent (the release of BEE, 2024).
+
+    An all-ones map removes the whole image and scores the largest drop there is: read it beside the control rows.
+    """
+
+    label: ClassVar[str] = "ADD"
+    higher_is_better: ClassVar[bool | None] = True
+    extra: ClassVar[bool] = True
+
+    @property
+    def probe(self) -> SoftMask:
+        """The inverse of ADP's mask; no other metric shares it."""
+        return SoftMask(self.soft_fill, inverse=True, ones=self.constant_maps != "zero")
+
+    def score(self, case: Case, trace: Trace | None) -> Scores:
+        """100 max(0, Y - O') / Y; curve: [B, 1] the probability O' on the image times 1 - map."""
+        return self._drop(case, trace)

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, get_args
+from typing import ClassVar
 
-import torch
 from torch import Tensor
 
-from dix.metrics.api import Axis, Case, ImageBatch, Scores, Trace
+from dix.metrics.api import Case, Scores, Trace
+from dix.metrics.classes import reading, reference_class
 from dix.metrics.curves import area
-from dix.metrics.options import Auc, Fill, Hit, Schedule, Ties, choose, floats
+from dix.metrics.options import (
+    Auc,
+    ConstantMaps,
+    Fill,
+    Hit,
+    NanMaps,
+    Schedule,
+    ScoreClass,
+    Ties,
+    check_choices,
+    floats,
+)
 from dix.metrics.probes import Blackout
+from dix.metrics.scaling import excluded, flat, reasons
 from dix.metrics.summaries import Averaged
 
 #: The schedule of RISE: one row of a 224 x 224 image at a time, from none to all.
 RISE_FRACTIONS = tuple(k / 224 for k in range(225))
-#: The fields with named choices.
-CHOICES = {"fill": Fill, "ties": Ties, "auc": Auc, "hit": Hit, "schedule": Schedule}
 
 
 @dataclass(frozen=True)
@@ -25,6 +35,8 @@ class _Masking(Averaged):
     """What the four metrics of progressive masking have in common; their probes are equal where these fields are.
 
     fractions, fill, ties, seed: see `dix.metrics.probes.Blackout`. auc: see `dix.metrics.curves.area`.
+    constant_maps: "count" and "zero" leave their order to `ties`, "drop" excludes the image. nan_maps: "drop" excludes
+    the image of a map that is not finite, "zero" takes it for a map of zeros.
     """
 
     extra: ClassVar[bool] = False
@@ -35,52 +47,44 @@ class _Masking(Averaged):
     ties: Ties = "index"
     auc: Auc = "trapezoid"
     seed: int = 0
+    constant_maps: ConstantMaps = "count"
+    nan_maps: NanMaps = "drop"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fractions", floats("protocol.fractions", self.fractions))
-        for name, allowed in CHOICES.items():
-            if hasattr(self, name):
-                choose(f"protocol.{name}", getattr(self, name), get_args(allowed))
+        check_choices(self)
 
+    @property
+    def counts_broken(self) -> bool:
+        """Whether a map that is not finite counts, as a map of zeros."""
+        return self.nan_maps == "zero"
 
-def reference_class(batch: ImageBatch, hit: Hit) -> Tensor:
-    """The class that counts as a hit: [B].
-
-    hit: "label" is the data set's label, and the class predicted for the unmasked image where there is none;
-    "predicted" is the class predicted for the unmasked image.
-    """
-    if hit == "predicted":
-        return batch.clean.predicted
-    return torch.where(batch.labels >= 0, batch.labels, batch.clean.predicted)
-
-
-def masked_axis(metric: Neg | Pos | Ins | Del) -> Axis:
-    """The fractions at which the model is asked."""
-    return Axis(metric.probe.fractions, "masked fraction of the pixels")
+    def _scores(self, case: Case, curve: Tensor, fractions: tuple[float, ...], auc: Auc) -> Scores:
+        why = reasons(flat(case, self.constant_maps))
+        return Scores.of(excluded(area(curve, fractions, auc), why), curve=curve, reasons=why)
 
 
 def _hit_score(case: Case, trace: Trace | None, metric: Neg | Pos) -> Scores:
     assert trace is not None
     hits = (trace.predicted == reference_class(case.batch, metric.hit).unsqueeze(1)).double()
-    return Scores.of(area(hits, metric.fractions, metric.auc), curve=hits)
+    return metric._scores(case, hits, metric.fractions, metric.auc)
 
 
-def _probability_score(trace: Trace | None, fractions: tuple[float, ...], auc: Auc) -> Scores:
+def _probability_score(case: Case, trace: Trace | None, metric: Ins | Del) -> Scores:
     assert trace is not None
-    return Scores.of(area(trace.probability, fractions, auc), curve=trace.probability)
+    auc: Auc = "trapezoid" if _rise(metric.schedule) else metric.auc
+    return metric._scores(case, reading(case.batch, trace, metric.score_class), metric.probe.fractions, auc)
 
 
 @dataclass(frozen=True)
 class Neg(_Masking):
     """NEG: how long the decision survives the masking of the least relevant pixels (Chefer et al. 2021), percent.
 
-    hit: the class that counts as a hit (see `reference_class`).
+    hit: the class that counts as a hit (see `dix.metrics.classes.reference_class`).
     """
 
-    version: ClassVar[int] = 1
     label: ClassVar[str] = "NEG"
     higher_is_better: ClassVar[bool | None] = True
-    axis = property(masked_axis)
 
     hit: Hit = "label"
 
@@ -98,13 +102,11 @@ class Neg(_Masking):
 class Pos(_Masking):
     """POS: how soon the decision changes when the most relevant pixels are masked (Chefer et al. 2021), percent.
 
-    hit: the class that counts as a hit (see `reference_class`).
+    hit: the class that counts as a hit (see `dix.metrics.classes.reference_class`).
     """
 
-    version: ClassVar[int] = 1
     label: ClassVar[str] = "POS"
     higher_is_better: ClassVar[bool | None] = False
-    axis = property(masked_axis)
 
     hit: Hit = "label"
 
@@ -120,18 +122,18 @@ class Pos(_Masking):
 
 @dataclass(frozen=True)
 class Ins(_Masking):
-    """INS: the target's probability while the least relevant pixels are masked, percent.
+    """INS: the scored class's probability while the least relevant pixels are masked, percent.
 
-    Read backwards it is an insertion onto a canvas. schedule: "thesis" uses `fractions`, `fill` and `auc`, so the
-    trace is NEG's; "rise" is Petsiuk et al. 2018: 224 steps onto a blurred image, area over [0, 1].
+    Read backwards it is an insertion onto a canvas. score_class: whose probability (see
+    `dix.metrics.classes.scored_class`); one trace serves all of them. schedule: "thesis" uses `fractions`, `fill` and
+    `auc`, so the trace is NEG's; "rise" is Petsiuk et al. 2018: 224 steps onto a blurred image, area over [0, 1].
     """
 
-    version: ClassVar[int] = 1
     label: ClassVar[str] = "INS"
     higher_is_better: ClassVar[bool | None] = True
-    axis = property(masked_axis)
 
     schedule: Schedule = "thesis"
+    score_class: ScoreClass = "explained"
 
     @property
     def probe(self) -> Blackout:
@@ -142,23 +144,23 @@ class Ins(_Masking):
 
     def score(self, case: Case, trace: Trace | None) -> Scores:
         """The area under the probability of each image; curve: [B, C] probability at each fraction."""
-        return _probability_score(trace, self.probe.fractions, "trapezoid" if _rise(self.schedule) else self.auc)
+        return _probability_score(case, trace, self)
 
 
 @dataclass(frozen=True)
 class Del(_Masking):
-    """DEL: the target's probability while the most relevant pixels are masked, percent.
+    """DEL: the scored class's probability while the most relevant pixels are masked, percent.
 
+    score_class: whose probability (see `dix.metrics.classes.scored_class`); one trace serves all of them.
     schedule: "thesis" uses `fractions`, `fill` and `auc`, so the trace is POS's; "rise" is Petsiuk et al. 2018: 224
     steps to zero in normalised space (the mean colour of ImageNet), area over [0, 1].
     """
 
-    version: ClassVar[int] = 1
     label: ClassVar[str] = "DEL"
     higher_is_better: ClassVar[bool | None] = False
-    axis = property(masked_axis)
 
     schedule: Schedule = "thesis"
+    score_class: ScoreClass = "explained"
 
     @property
     def probe(self) -> Blackout:
@@ -169,7 +171,7 @@ class Del(_Masking):
 
     def score(self, case: Case, trace: Trace | None) -> Scores:
         """The area under the probability of each image; curve: [B, C] probability at each fraction."""
-        return _probability_score(trace, self.probe.fractions, "trapezoid" if _rise(self.schedule) else self.auc)
+        return _probability_score(case, trace, self)
 
 
 def _rise(schedule: Schedule) -> bool:

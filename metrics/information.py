@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar, get_args
 
@@ -11,17 +11,32 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dix.metrics.api import Axis, Case, ImageBatch, Predict, Prediction, Scores, Summary, Trace, mean_summary
+from dix.metrics.answers import beside, by_image, together
+from dix.metrics.api import Case, ImageBatch, Predict, Prediction, Scores, Summary, Trace, mean_summary
+from dix.metrics.classes import reading, scored_class
 from dix.metrics.median_curve import GRID, MedianArea, on_grid
-from dix.metrics.options import Aggregate, Revealed, Ties, choose, floats
+from dix.metrics.options import (
+    Aggregate,
+    ConstantMaps,
+    Input,
+    NanMaps,
+    Output,
+    Revealed,
+    ScoreClass,
+    StartMask,
+    Ties,
+    check_choices,
+    choose,
+    floats,
+)
 from dix.metrics.pool import later
 from dix.metrics.probes import ROWS
 from dix.metrics.ranks import first, generator, ranking
-from dix.metrics.scaling import excluded, reasons
+from dix.metrics.scaling import excluded, flat, reasons
 from dix.metrics.scattered import Codec, reveal
 
-#: Every so many of the grid's points are drawn.
-DRAWN = 10
+#: Computes a value once under a key.
+Once = Callable[[tuple[Hashable, ...], Callable[[], Any]], Any]
 
 
 @dataclass(frozen=True)
@@ -31,42 +46,54 @@ class Reveal:
     thresholds: shares of pixels that are revealed, rising. start_pixels: share of random pixels that are known from
     the start. reveal: "quantile" reveals all pixels not below the map's quantile, as PAIR does, so ties are revealed
     together; "rank" reveals exactly that many pixels, ties settled by `ties`. seed: of the random pixels, with the
-    image's id. codec: how bytes are counted.
+    image's id. codec: how bytes are counted. input: "normalised", or "raw" pixels in [0, 1] for the network.
+    draw: "" draws one set of random pixels for an image; any other text (a metric's name) draws one for each method
+    and that text.
     """
 
-    version: ClassVar[int] = 1
     thresholds: tuple[float, ...]
     start_pixels: float = 0.01
     reveal: Revealed = "quantile"
     ties: Ties = "index"
     seed: int = 0
     codec: Codec = field(default_factory=Codec)
+    input: Input = "normalised"
+    draw: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "thresholds", floats("protocol.thresholds", self.thresholds))
         choose("protocol.reveal", self.reveal, get_args(Revealed))
+        choose("protocol.sic_input", self.input, get_args(Input))
 
     def trace(self, case: Case, predict: Predict) -> Trace:
-        """Ask the model about K revealed images: [B, K], with the bytes of each, and of the blurred and whole image.
+        """Ask the model about the blurred image, K revealed ones and the whole one: [B, K + 2], in this order.
 
-        Costs K forwards a map, and one an image for the blurred image, which all maps of the batch share.
-        side: "bytes" [B, K]; "whole_bytes", "blurred_bytes", "blurred_probability", "blurred_predicted" [B].
+        Costs K forwards a map, and one for the blurred image, which all maps of an image share where its random pixels
+        are; a "raw" whole image costs one more an image. side: "bytes" [B, K + 2] of the same images.
         """
-        batch = case.batch
-        start = batch.once(
-            (self.start_pixels, self.seed, "start"), lambda: start_pixels(batch, self.start_pixels, self.seed)
-        )
+        batch, ask = case.batch, partial(predict, raw=True) if self.input == "raw" else predict
+        start = self._start(case)
         known = self._revealed(case) | start[:, None]
-        pending = [
-            later(batch.pool, reveal, image, level, self.codec)
-            for image, level in zip(pixels(batch), known, strict=True)
-        ]
-        ends = batch.once(self._key(), lambda: self._ends(batch, start, predict))
-        said, sizes = _collect(batch, pending, len(self.thresholds), predict)
-        return Trace(said.probability, said.predicted, {"bytes": sizes, **ends})
+        pending = [later(batch.pool, reveal, i, k, self.codec) for i, k in zip(pixels(batch), known, strict=True)]
+        blurred, blurred_bytes = self._shared(case)(
+            (self.codec, self.input, "blurred"), lambda: self._blurred(batch, start, ask)
+        )
+        whole, whole_bytes = batch.once((self.codec, self.input, "whole"), lambda: self._whole(batch, ask))
+        said, sizes = _collect(batch, pending, len(self.thresholds), ask)
+        return replace(
+            beside(by_image(blurred, 1), by_image(said, len(self.thresholds)), by_image(whole, 1)),
+            side={"bytes": torch.cat([blurred_bytes, sizes, whole_bytes], dim=1)},
+        )
 
-    def _key(self) -> tuple[Any, ...]:
-        return ("ends", self.start_pixels, self.seed, self.codec)
+    def _shared(self, case: Case) -> Once:
+        """Remember what hangs on the random pixels: for all maps of the batch, or for this method's maps alone."""
+        once = case.once if self.draw else case.batch.once
+        return lambda key, compute: once((self.start_pixels, self.seed, self.draw, *key), compute)
+
+    def _start(self, case: Case) -> np.ndarray:
+        purpose = f"start pixels {self.draw} {case.method}" if self.draw else "start pixels"
+        draw = partial(start_pixels, case.batch, self.start_pixels, self.seed, purpose)
+        return np.asarray(self._shared(case)(("start",), draw))
 
     def _revealed(self, case: Case) -> np.ndarray:
         """The pixels that each threshold reveals: [B, K, H, W] bool."""
@@ -80,22 +107,17 @@ class Reveal:
             chosen = maps[:, None] >= np.quantile(maps, 1 - shares, axis=1).T[:, :, None]
         return chosen.reshape(len(case.maps), len(shares), *case.maps.shape[1:])
 
-    def _ends(self, batch: ImageBatch, start: np.ndarray, predict: Predict) -> dict[str, Tensor]:
-        """What both ends of every curve are: bytes of the whole image; bytes and prediction of the blurred one."""
-        images = pixels(batch)
-        both = np.stack([start, np.ones_like(start)], axis=1)
-        pending = [
-            later(batch.pool, reveal, image, level, self.codec) for image, level in zip(images, both, strict=True)
-        ]
-        done = [wait() for wait in pending]
-        said = predict(_as_input(np.stack([d[0][0] for d in done]), batch), batch.targets)
-        sizes = torch.from_numpy(np.stack([d[1] for d in done])).to(batch.images.device)
-        return {
-            "blurred_bytes": sizes[:, 0],
-            "whole_bytes": sizes[:, 1],
-            "blurred_probability": said.probability,
-            "blurred_predicted": said.predicted,
-        }
+    def _blurred(self, batch: ImageBatch, start: np.ndarray, ask: Predict) -> tuple[Prediction, Tensor]:
+        """What the model says of the images restored from the random pixels alone, and their bytes [B, 1]."""
+        known = start[:, None]
+        pending = [later(batch.pool, reveal, i, k, self.codec) for i, k in zip(pixels(batch), known, strict=True)]
+        return _collect(batch, pending, 1, ask)
+
+    def _whole(self, batch: ImageBatch, ask: Predict) -> tuple[Prediction, Tensor]:
+        """What the model says of the unaltered images, and their bytes [B, 1]."""
+        sizes = [later(batch.pool, self.codec.size, image) for image in pixels(batch)]
+        said = batch.clean if self.input == "normalised" else ask(_as_input(pixels(batch), batch), batch.targets)
+        return said, torch.tensor([[size()] for size in sizes], device=batch.images.device)
 
 
 def pixels(batch: ImageBatch) -> np.ndarray:
@@ -108,12 +130,12 @@ def pixels(batch: ImageBatch) -> np.ndarray:
     return batch.once("pixels", compute)
 
 
-def start_pixels(batch: ImageBatch, share: float, seed: int) -> np.ndarray:
-    """The random pixels that are known from the start, the same for all maps of an image: [B, H, W] bool."""
+def start_pixels(batch: ImageBatch, share: float, seed: int, purpose: str = "start pixels") -> np.ndarray:
+    """The random pixels that are known from the start, one set for each image and purpose: [B, H, W] bool."""
     height, width = batch.images.shape[-2:]
     out = np.zeros((len(batch.ids), height * width), dtype=bool)
     for row, image_id in zip(out, batch.ids, strict=True):
-        drawn = torch.randperm(row.size, generator=generator(seed, image_id, "start pixels"))
+        drawn = torch.randperm(row.size, generator=generator(seed, image_id, purpose))
         row[drawn[: first(row.size, share)].numpy()] = True
     return out.reshape(-1, height, width)
 
@@ -130,7 +152,7 @@ def _collect(
     levels: int,
     predict: Predict,
 ) -> tuple[Prediction, Tensor]:
-    """Ask the model about some images' levels while the pool works on the rest: [B, K] each."""
+    """Ask the model about some images' levels while the pool works on the rest: B K rows, and their bytes [B, K]."""
     step = max(1, min(ROWS // levels, -(-len(pending) // 2)))
     said: list[Prediction] = []
     sizes: list[np.ndarray] = []
@@ -139,23 +161,26 @@ def _collect(
         sizes += [d[1] for d in done]
         targets = batch.targets[begin : begin + step].repeat_interleave(levels)
         said.append(predict(_as_input(np.concatenate([d[0] for d in done]), batch), targets))
-    probability = torch.cat([s.probability for s in said]).view(-1, levels)
-    predicted = torch.cat([s.predicted for s in said]).view(-1, levels)
-    return Prediction(probability, predicted), torch.from_numpy(np.stack(sizes)).to(batch.images.device)
+    return together(said), torch.from_numpy(np.stack(sizes)).to(batch.images.device)
 
 
 @dataclass(frozen=True)
 class _InformationCurve:
-    """What SIC and AIC have in common; their probes are equal where these fields are.
+    """What SIC and AIC have in common; their probes are equal where these fields are and the start mask is the image's.
 
-    thresholds, start_pixels, reveal, ties, seed, quality, effort: see `Reveal` and `Codec`.
+    thresholds, start_pixels, reveal, ties, seed, quality, effort: see `Reveal` and `Codec`. sic_input: see `Reveal`.
+    start_mask: whose random pixels: one set for each "image", or one for each "metric", method and image.
+    score_class: the class that is scored (see `dix.metrics.classes.scored_class`).
     min_pred_value: the least prediction on the whole image; an image below it is excluded. monotone: whether the curve
     may only rise. aggregate: "median" or "mean" of the images' curves at each x; it changes no stored score.
+    constant_maps: "count" and "zero" reveal all pixels at once (or by `ties`), "drop" excludes the image.
+    nan_maps: "drop" excludes the image of a map that is not finite, "zero" takes it for a map of zeros.
     """
 
     higher_is_better: ClassVar[bool | None] = True
     extra: ClassVar[bool] = False
     needs_mask: ClassVar[bool] = False
+    label: ClassVar[str]
 
     thresholds: tuple[float, ...]
     min_pred_value: float = 0.5
@@ -166,44 +191,46 @@ class _InformationCurve:
     quality: int = 100
     effort: int = 4
     seed: int = 0
+    score_class: ScoreClass = "explained"
+    sic_input: Input = "normalised"
+    start_mask: StartMask = "image"
+    constant_maps: ConstantMaps = "count"
+    nan_maps: NanMaps = "drop"
     aggregate: Aggregate = field(default="median", metadata={"summary_only": True})
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "thresholds", floats("protocol.thresholds", self.thresholds))
-        choose("protocol.reveal", self.reveal, get_args(Revealed))
-        choose("protocol.aggregate", self.aggregate, get_args(Aggregate))
+        check_choices(self)
+
+    @property
+    def counts_broken(self) -> bool:
+        """Whether a map that is not finite counts, as a map of zeros."""
+        return self.nan_maps == "zero"
 
     @property
     def probe(self) -> Reveal:
-        """The same for SIC and AIC."""
+        """The same for SIC and AIC, unless each draws its own random pixels."""
         codec = Codec(self.quality, self.effort)
-        return Reveal(self.thresholds, self.start_pixels, self.reveal, self.ties, self.seed, codec)
-
-    @property
-    def axis(self) -> Axis:
-        """Every image's curve has positions of its own; on this axis they meet."""
-        points = GRID[::DRAWN]
-        return Axis(
-            tuple(points.tolist()),
-            "information, 0 blurred to 1 original",
-            onto=lambda curve: on_grid(curve, self.monotone)[:, ::DRAWN],
+        draw = self.label if self.start_mask == "metric" else ""
+        return Reveal(
+            self.thresholds, self.start_pixels, self.reveal, self.ties, self.seed, codec, self.sic_input, draw
         )
 
-    def _score(self, trace: Trace, whole: Tensor, blurred: Tensor, seen: Tensor) -> Scores:
-        """whole, blurred: [B] and seen: [B, K] the prediction on the whole, blurred and revealed images."""
-        sizes = {name: trace.side[name].double() for name in ("bytes", "whole_bytes", "blurred_bytes")}
+    def _score(self, case: Case, trace: Trace, said: Tensor) -> Scores:
+        """said: [B, K + 2] the prediction on the blurred, the revealed and the whole image, as in the trace."""
+        sizes, said = trace.side["bytes"].double(), said.double()
+        blurred, whole = said[:, 0], said[:, -1]
         why = reasons(
             {
+                **flat(case, self.constant_maps),
                 "clean prediction below the limit": whole < self.min_pred_value,
-                "blurred image is not smaller": sizes["blurred_bytes"] >= sizes["whole_bytes"],
+                "blurred image is not smaller": sizes[:, 0] >= sizes[:, -1],
                 "blurred prediction is not lower": blurred >= whole,
             }
         )
-        x = between(sizes["bytes"], sizes["blurred_bytes"], sizes["whole_bytes"])
-        y = between(seen.double(), blurred.double(), whole.double())
-        curve = torch.cat([x, y], dim=1)
+        curve = torch.cat([between(values[:, 1:-1], values[:, 0], values[:, -1]) for values in (sizes, said)], dim=1)
         area = 100 * np.trapezoid(on_grid(curve.cpu().numpy(), self.monotone), GRID, axis=1)
-        ends = torch.stack([blurred.double(), whole.double(), sizes["blurred_bytes"], sizes["whole_bytes"]], dim=1)
+        ends = torch.stack([blurred, whole, sizes[:, 0], sizes[:, -1]], dim=1)
         return Scores.of(excluded(torch.from_numpy(area).to(curve), why), parts=ends, curve=curve, reasons=why)
 
     def summary(self, value: np.ndarray, parts: np.ndarray, curve: np.ndarray) -> Summary:
@@ -222,10 +249,14 @@ def between(value: Tensor, low: Tensor, high: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Sic(_InformationCurve):
-    """SIC: the area under the target's softmax over the image's information, in percent."""
+    """SIC: the area under the scored class's softmax over the image's information, in percent.
 
-    version: ClassVar[int] = 1
+    sic_output: "softmax", or the class's "logit" in its place, to which the limit then applies.
+    """
+
     label: ClassVar[str] = "SIC"
+
+    sic_output: Output = "softmax"
 
     def score(self, case: Case, trace: Trace | None) -> Scores:
         """The image's own area; curve: [B, 2 K] information, then prediction.
@@ -233,15 +264,13 @@ class Sic(_InformationCurve):
         parts: [B, 4] prediction on the blurred and the whole image, bytes of the blurred and the whole image.
         """
         assert trace is not None
-        clean = case.batch.clean.probability
-        return self._score(trace, clean, trace.side["blurred_probability"], trace.probability)
+        return self._score(case, trace, reading(case.batch, trace, self.score_class, self.sic_output))
 
 
 @dataclass(frozen=True)
 class Aic(_InformationCurve):
-    """AIC: the area under the accuracy (1 where the target is predicted) over the image's information, in percent."""
+    """AIC: the area under the accuracy (1 where the scored class is predicted) over the information, in percent."""
 
-    version: ClassVar[int] = 1
     label: ClassVar[str] = "AIC"
 
     def score(self, case: Case, trace: Trace | None) -> Scores:
@@ -250,6 +279,4 @@ class Aic(_InformationCurve):
         parts: [B, 4] accuracy on the blurred and the whole image, bytes of the blurred and the whole image.
         """
         assert trace is not None
-        target, side = case.batch.targets, trace.side
-        whole, blurred = case.batch.clean.predicted == target, side["blurred_predicted"] == target
-        return self._score(trace, whole.double(), blurred.double(), trace.predicted == target.unsqueeze(1))
+        return self._score(case, trace, trace.predicted == scored_class(case.batch, self.score_class).unsqueeze(1))

@@ -2,19 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal, get_args
 
 Order = Literal["least", "most"]
 Ties = Literal["index", "random"]
-Fill = Literal["black", "mean", "imagenet", "blur"]
+Fill = Literal["black", "mean", "imagenet", "model_mean", "blur"]
 Hit = Literal["label", "predicted"]
+ScoreClass = Literal["explained", "label", "predicted"]
 Auc = Literal["trapezoid", "mean", "normalised"]
 Schedule = Literal["thesis", "rise"]
 Void = Literal["ignore", "foreground", "background"]
 Revealed = Literal["quantile", "rank"]
 Aggregate = Literal["median", "mean"]
+Output = Literal["softmax", "logit"]
+Input = Literal["normalised", "raw"]
+StartMask = Literal["image", "metric"]
+ConstantMaps = Literal["count", "drop", "zero"]
+NanMaps = Literal["drop", "zero"]
+
+
+#: The protocol's choices that metrics have as fields of the same name.
+CHOICES: Mapping[str, Any] = {
+    "fill": Fill,
+    "soft_fill": Fill,
+    "ties": Ties,
+    "auc": Auc,
+    "hit": Hit,
+    "schedule": Schedule,
+    "score_class": ScoreClass,
+    "constant_maps": ConstantMaps,
+    "nan_maps": NanMaps,
+    "reveal": Revealed,
+    "aggregate": Aggregate,
+    "sic_output": Output,
+    "sic_input": Input,
+    "start_mask": StartMask,
+    "void": Void,
+}
+
+
+def check_choices(thing: object) -> None:
+    """Raise ValueError where a field of `thing` that is a choice of the protocol has no allowed value."""
+    for name, allowed in CHOICES.items():
+        if hasattr(thing, name):
+            choose(f"protocol.{name}", getattr(thing, name), get_args(allowed))
 
 
 def choose(key: str, got: str, allowed: Sequence[str]) -> str:

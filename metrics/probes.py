@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from dix.metrics.api import Case, Predict, Prediction, Trace
+from dix.metrics.answers import beside, by_image, by_level, chosen
+from dix.metrics.api import Case, Predict, Trace
 from dix.metrics.fills import canvas
 from dix.metrics.options import Fill, Order, Ties, floats
 from dix.metrics.ranks import first, places
@@ -29,7 +29,6 @@ class Blackout:
     ties: how pixels of equal relevance are ordered (see `dix.metrics.ranks.ranking`); seed: used by "random".
     """
 
-    version: ClassVar[int] = 1
     fractions: tuple[float, ...]
     fill: Fill = "black"
     order: Order = "least"
@@ -49,45 +48,43 @@ class Blackout:
             return torch.where((place < count).unsqueeze(1), background, case.batch.images)
 
         said = levels(case, predict, altered, counts)
-        return said if self.fractions[0] > 0 else _after(case.batch.clean, said)
+        return said if self.fractions[0] > 0 else beside(by_image(case.batch.clean, 1), said)
 
 
 def levels(case: Case, predict: Predict, altered: Callable[[int], Tensor], counts: Sequence[int]) -> Trace:
     """Ask the model about one altered batch [B, 3, H, W] for each of V counts, many at a time: [B, V]."""
     size = len(case.batch.ids)
     step = max(1, ROWS // max(size, 1))
-    said: list[Prediction] = []
+    said: list[Trace] = []
     for start in range(0, len(counts), step):
         some = counts[start : start + step]
         rows = torch.cat([altered(count) for count in some])
-        said.append(predict(rows, case.batch.targets.repeat(len(some))))
-    probability = torch.cat([s.probability for s in said]).view(len(counts), size)
-    predicted = torch.cat([s.predicted for s in said]).view(len(counts), size)
-    return Trace(probability.T, predicted.T)
-
-
-def _after(clean: Prediction, said: Trace) -> Trace:
-    """The trace with the clean prediction as its first column."""
-    probability = torch.cat([clean.probability.to(said.probability).unsqueeze(1), said.probability], dim=1)
-    predicted = torch.cat([clean.predicted.to(said.predicted).unsqueeze(1), said.predicted], dim=1)
-    return Trace(probability, predicted)
+        said.append(by_level(predict(rows, case.batch.targets.repeat(len(some))), size))
+    return beside(*said)
 
 
 @dataclass(frozen=True)
 class SoftMask:
-    """Multiply the pixels by the map scaled to [0, 1] (Chattopadhay et al. 2018): a soft mask to black, one forward.
+    """Fade the pixels out where the map, scaled to [0, 1], is low (Chattopadhay et al. 2018): one forward.
 
-    A constant map cannot be scaled: a positive one keeps every pixel, any other keeps none.
+    fill: what they fade to, in pixel space (see `dix.metrics.fills.canvas`). inverse: fade out where the map is high.
+    ones: whether a positive constant map, which cannot be scaled, counts as a map of ones; any other counts as zeros.
     """
 
-    version: ClassVar[int] = 1
+    fill: Fill = "black"
+    inverse: bool = False
+    ones: bool = True
 
     def trace(self, case: Case, predict: Predict) -> Trace:
         """Ask the model about the masked image: [B, 1]; where nothing was masked, the clean prediction answers."""
-        batch = case.batch
-        whole = constant(case) & (case.maps.flatten(1)[:, 0] > 0)
-        mask = torch.where(whole.view(-1, 1, 1), torch.ones_like(unit(case)), unit(case)).to(batch.images)
-        said = predict(batch.images * mask.unsqueeze(1), batch.targets)
-        probability = torch.where(whole, batch.clean.probability.to(said.probability), said.probability)
-        predicted = torch.where(whole, batch.clean.predicted.to(said.predicted), said.predicted)
-        return Trace(probability.unsqueeze(1), predicted.unsqueeze(1))
+        batch, mask = case.batch, self.mask(case)
+        background = canvas(batch, self.fill)
+        said = predict(background + mask.unsqueeze(1) * (batch.images - background), batch.targets)
+        whole = (mask == 1).flatten(1).all(dim=1)
+        return by_image(chosen(whole, batch.clean, said), 1)
+
+    def mask(self, case: Case) -> Tensor:
+        """How much of each pixel stays: [B, H, W] in [0, 1]."""
+        whole = self.ones & constant(case) & (case.maps.flatten(1)[:, 0] > 0)
+        kept = torch.where(whole.view(-1, 1, 1), torch.ones_like(unit(case)), unit(case))
+        return (1 - kept if self.inverse else kept).to(case.batch.images)

@@ -6,12 +6,18 @@ import torch
 from torch import Tensor
 
 from dix.metrics.api import Case
+from dix.metrics.options import ConstantMaps
 
 
 def constant(case: Case) -> Tensor:
     """Whether all values of a map are equal: [B] bool."""
     flat = case.maps.flatten(1)
     return case.once("constant", lambda: flat.amin(dim=1) == flat.amax(dim=1))
+
+
+def flat(case: Case, constant_maps: ConstantMaps) -> dict[str, Tensor]:
+    """Which images a constant map leaves out, as a rule for `reasons`: all of them where such maps are dropped."""
+    return {"constant map": constant(case) & (constant_maps == "drop")}
 
 
 def unit(case: Case) -> Tensor:

@@ -17,8 +17,6 @@ from scipy.spatial import Delaunay
 from threadpoolctl import threadpool_limits
 
 CORNERS = ((0, 0, -1, -1), (0, -1, 0, -1))
-#: Leave surrounded pixels out where more pixels than this are known, and at most this share of them remains.
-MANY, FEW = 2100, 0.6
 
 
 @dataclass(frozen=True)
@@ -41,25 +39,14 @@ class Codec:
         return settings | {"libwebp": str(features.version("webp")), "pillow": pillow_version}
 
 
-def surrounded(known: np.ndarray) -> np.ndarray:
-    """Whether the four neighbours of a pixel are known, those outside the image taken as known: [H, W]."""
-    padded = np.pad(known, 1, constant_values=True)
-    return padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-
-
 def triangles(known: np.ndarray) -> np.ndarray:
     """The Delaunay triangles of the known pixels that may cover another pixel: [S, 3, 2] vertices as row and column.
 
-    known: [H, W] bool with all four corners. A known pixel whose four neighbours are known has a Voronoi cell inside
-    its own unit square, so its triangles join it to its eight neighbours only and cover no other pixel: leaving it out
-    changes no unknown pixel. Only the diagonals of four pixels on one circle, which nothing determines, may then fall
-    otherwise; so pixels are left out only where that saves much. A triangle of area 1/2 covers no other pixel (Pick).
+    known: [H, W] bool with all four corners. All of them are triangulated, in row-major order, as PAIR's code does:
+    which diagonal four pixels on one circle get hangs on the whole set and its order, and bytes hang on the diagonals.
+    A triangle of area 1/2 covers no other pixel (Pick's theorem).
     """
-    used = known & ~surrounded(known)
-    used[CORNERS] = True
-    if known.sum() <= MANY or used.sum() > FEW * known.sum():
-        used = known
-    points = np.argwhere(used).astype(np.int32)
+    points = np.argwhere(known).astype(np.int32)
     corners = points[Delaunay(points).simplices]
     return corners[np.abs(doubled_area(corners[:, 0], corners[:, 1], corners[:, 2])) > 1]
 

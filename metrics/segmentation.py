@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dix.metrics.api import Case, Probe, Scores, Summary, Trace
-from dix.metrics.options import Void, choose
-from dix.metrics.scaling import constant, excluded, reasons, unit
+from dix.metrics.options import ConstantMaps, NanMaps, Void, check_choices
+from dix.metrics.scaling import constant, excluded, flat, reasons, unit
 from dix.metrics.summaries import Averaged, ratios
 
 
@@ -32,6 +32,8 @@ class _Segmentation(Averaged):
 
     void: what a void pixel of the truth mask is: "ignore" leaves it out, "foreground" counts it as object, as the
     reference evaluation of VOC does, "background" as background.
+    constant_maps, nan_maps: "drop" excludes the image of a constant map, or of one that is not finite; "zero" (and
+    "count", of constant maps) takes the map for zeros, so that nothing is foreground, and counts the image.
     """
 
     extra: ClassVar[bool] = False
@@ -40,22 +42,29 @@ class _Segmentation(Averaged):
     higher_is_better: ClassVar[bool | None] = True
 
     void: Void = "ignore"
+    constant_maps: ConstantMaps = "drop"
+    nan_maps: NanMaps = "drop"
 
     def __post_init__(self) -> None:
-        choose("protocol.void", self.void, get_args(Void))
+        check_choices(self)
+
+    @property
+    def counts_broken(self) -> bool:
+        """Whether a map that is not finite counts, as a map of zeros."""
+        return self.nan_maps == "zero"
 
     def _truth(self, case: Case) -> _Truth:
         return case.batch.once(("truth", self.void), lambda: _read(case, self.void))
 
     def _reasons(self, case: Case) -> list[str]:
-        """Why an image is left out: no mask, no object in it, nothing but void, or a map without any contrast."""
+        """Why an image is left out: no mask, no object in it, nothing but void, or a constant map that is dropped."""
         truth = self._truth(case)
         return reasons(
             {
                 "no truth mask": _without_mask(case),
                 "every pixel is void": truth.counts.sum(dim=1) == 0,
                 "empty truth mask": truth.object.sum(dim=1) == 0,
-                "constant map": constant(case),
+                **flat(case, self.constant_maps),
             }
         )
 

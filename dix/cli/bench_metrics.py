@@ -112,7 +112,7 @@ def compare(kind: str, count: int, side: int) -> str:
     counted = cpu(lambda: [_webp(i) for _ in range(len(THRESHOLDS) + 2) for i in pixels(batch)])
     slow -= counted  # the bytes that the comparison itself counts
     bytes_apart = max(
-        float(np.abs(trace.side["bytes"][i].numpy() / np.array(theirs[2 * i][1][1:-1]) - 1).max()) for i in range(count)
+        float(np.abs(trace.side["bytes"][i, 1:-1].numpy() / np.array(theirs[2 * i][1][1:-1]) - 1).max()) for i in range(count)
     )
     auc_apart = max(
         abs(float(score.value[i]) / 100 - theirs[2 * i + k][0]) for k, score in enumerate(scores) for i in range(count)

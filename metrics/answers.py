@@ -1,0 +1,55 @@
+"""Predictions about many altered images, put together and laid out as traces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from dix.metrics.api import Prediction, Trace
+
+
+def together(said: Sequence[Prediction]) -> Prediction:
+    """Several predictions as one, row after row; with logits where all of them have some."""
+    probability, predicted, logits = zip(*((s.probability, s.predicted, s.logits) for s in said), strict=True)
+    return Prediction(torch.cat(probability), torch.cat(predicted), _all(logits, torch.cat))
+
+
+def by_image(said: Prediction, levels: int) -> Trace:
+    """Rows that hold all levels of one image, then all of the next: [B, V]."""
+    return _laid_out(said, lambda rows: rows.unflatten(0, (-1, levels)))
+
+
+def by_level(said: Prediction, images: int) -> Trace:
+    """Rows that hold one level of all images, then the next level of all: [B, V]."""
+    return _laid_out(said, lambda rows: rows.unflatten(0, (-1, images)).transpose(0, 1))
+
+
+def beside(*traces: Trace) -> Trace:
+    """Traces of the same images as one, level after level; what they measured besides is left behind."""
+    probability, predicted, logits = zip(*((t.probability, t.predicted, t.logits) for t in traces), strict=True)
+
+    def join(columns: Sequence[Tensor]) -> Tensor:
+        return torch.cat(tuple(columns), dim=1)
+
+    return Trace(join(probability), join(predicted), logits=_all(logits, join))
+
+
+def chosen(where: Tensor, one: Prediction, other: Prediction) -> Prediction:
+    """The rows of `one` where `where` [M] says so, and else of `other`."""
+    logits = None
+    if one.logits is not None and other.logits is not None:
+        logits = torch.where(where.unsqueeze(1), one.logits.to(other.logits), other.logits)
+    probability = torch.where(where, one.probability.to(other.probability), other.probability)
+    return Prediction(probability, torch.where(where, one.predicted, other.predicted), logits)
+
+
+def _laid_out(said: Prediction, layout: Callable[[Tensor], Tensor]) -> Trace:
+    logits = None if said.logits is None else layout(said.logits)
+    return Trace(layout(said.probability), layout(said.predicted), logits=logits)
+
+
+def _all(logits: Sequence[Tensor | None], join: Callable[[Sequence[Tensor]], Tensor]) -> Tensor | None:
+    there = [part for part in logits if part is not None]
+    return join(there) if len(there) == len(logits) else None
