@@ -10,10 +10,17 @@ from torch import Tensor
 from dix.metrics.api import Prediction, Trace
 
 
+def answer(logits: Tensor, targets: Tensor) -> Prediction:
+    """What logits [M, C] say about targets [M], in single precision or better."""
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    probability = wide.softmax(dim=1).gather(1, targets[:, None])[:, 0]
+    return Prediction(probability, logits.argmax(dim=1), wide)
+
+
 def together(said: Sequence[Prediction]) -> Prediction:
     """Several predictions as one, row after row; with logits where all of them have some."""
     probability, predicted, logits = zip(*((s.probability, s.predicted, s.logits) for s in said), strict=True)
-    return Prediction(torch.cat(probability), torch.cat(predicted), _all(logits, torch.cat))
+    return Prediction(torch.cat(probability), torch.cat(predicted), _all(logits, lambda rows: torch.cat(tuple(rows))))
 
 
 def by_image(said: Prediction, levels: int) -> Trace:

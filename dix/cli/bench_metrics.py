@@ -37,7 +37,7 @@ class Closeness:
 
     originals: Tensor
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Prediction:
+    def __call__(self, images: Tensor, targets: Tensor, /, *, raw: bool = False) -> Prediction:
         """The prediction for each row."""
         distance = (images - self.originals[targets]).abs().mean(dim=(1, 2, 3))
         probability = torch.exp(-12 * distance)
@@ -112,7 +112,8 @@ def compare(kind: str, count: int, side: int) -> str:
     counted = cpu(lambda: [_webp(i) for _ in range(len(THRESHOLDS) + 2) for i in pixels(batch)])
     slow -= counted  # the bytes that the comparison itself counts
     bytes_apart = max(
-        float(np.abs(trace.side["bytes"][i, 1:-1].numpy() / np.array(theirs[2 * i][1][1:-1]) - 1).max()) for i in range(count)
+        float(np.abs(trace.side["bytes"][i, 1:-1].numpy() / np.array(theirs[2 * i][1][1:-1]) - 1).max())
+        for i in range(count)
     )
     auc_apart = max(
         abs(float(score.value[i]) / 100 - theirs[2 * i + k][0]) for k, score in enumerate(scores) for i in range(count)
