@@ -11,10 +11,15 @@ from dix.metrics.api import Prediction, Trace
 
 
 def answer(logits: Tensor, targets: Tensor) -> Prediction:
-    """What logits [M, C] say about targets [M], in single precision or better."""
-    wide = logits if logits.dtype == torch.float64 else logits.float()
+    """What logits [M, C] say about targets [M], in single precision or better whatever the network's.
+
+    A row whose logits are not all finite says nothing: its numbers are NaN, its class -1.
+    """
+    wide = logits.detach() if logits.dtype == torch.float64 else logits.detach().float()
+    silent = ~wide.isfinite().all(dim=1)
+    wide = wide.masked_fill(silent[:, None], torch.nan)
     probability = wide.softmax(dim=1).gather(1, targets[:, None])[:, 0]
-    return Prediction(probability, logits.argmax(dim=1), wide)
+    return Prediction(probability, wide.argmax(dim=1).masked_fill(silent, -1), wide)
 
 
 def together(said: Sequence[Prediction]) -> Prediction:

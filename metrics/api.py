@@ -159,6 +159,19 @@ class Scores:
         )
 
 
+@dataclass(frozen=True)
+class Axis:
+    """The x axis of a metric's curves.
+
+    x: [C] its positions, rising. label: what they are. onto: turns curves as they are stored [n, P] into values at
+    those positions [n, C]; None: the stored curves are those values.
+    """
+
+    x: tuple[float, ...]
+    label: str
+    onto: Callable[[np.ndarray], np.ndarray] | None = None
+
+
 class Summary(Protocol):
     """A data set's score as a function of how often each of its images counts."""
 
@@ -176,6 +189,8 @@ class Metric(Protocol):
     extra: True for metrics that the thesis's tables do not have.
     probe: what the model must be asked, or None where the map alone (and the truth) is enough.
     needs_mask: True where the metric compares with truth masks; images without one are excluded by reason.
+    A metric whose curves belong on an axis of their own has an `Axis` by the name `axis` besides; the curves of one
+    that has none are drawn at even steps.
     A metric may also have `counts_broken` (bool): True where a map that was not finite counts as a map of zeros;
     elsewhere such images are excluded.
     """

@@ -36,6 +36,7 @@ def scored_class(batch: ImageBatch, which: ScoreClass) -> Tensor:
 def reading(batch: ImageBatch, said: Prediction | Trace, which: ScoreClass, output: Output = "softmax") -> Tensor:
     """The scored class's softmax probability or logit: [B] of a prediction about the batch, [B, V] of a trace.
 
+    Where the network does not answer there is no class, and the logits say so: NaN.
     Raises ValueError where that needs logits which the prediction does not hold.
     """
     choose("protocol.sic_output", output, get_args(Output))
@@ -44,5 +45,5 @@ def reading(batch: ImageBatch, said: Prediction | Trace, which: ScoreClass, outp
     if said.logits is None:
         raise ValueError(f"protocol.score_class: {which!r} with output {output!r} needs a model that gives all logits")
     values = said.logits.softmax(dim=-1) if output == "softmax" else said.logits
-    classes = scored_class(batch, which).view(-1, *[1] * (values.ndim - 1))
+    classes = scored_class(batch, which).clamp(min=0).view(-1, *[1] * (values.ndim - 1))
     return values.gather(-1, classes.expand(*values.shape[:-1], 1)).squeeze(-1)

@@ -99,6 +99,7 @@ class Add(_SoftMasked):
     An all-ones map removes the whole image and scores the largest drop there is: read it beside the control rows.
     """
 
+    version: ClassVar[int] = 1
     label: ClassVar[str] = "ADD"
     higher_is_better: ClassVar[bool | None] = True
     extra: ClassVar[bool] = True

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from dix.metrics.api import Case, Scores, Trace
+from dix.metrics.api import Axis, Case, Scores, Trace
 from dix.metrics.classes import reading, reference_class
 from dix.metrics.curves import area
 from dix.metrics.options import (
@@ -64,6 +64,11 @@ class _Masking(Averaged):
         return Scores.of(excluded(area(curve, fractions, auc), why), curve=curve, reasons=why)
 
 
+def masked_axis(metric: Neg | Pos | Ins | Del) -> Axis:
+    """The fractions at which the model is asked."""
+    return Axis(metric.probe.fractions, "masked fraction of the pixels")
+
+
 def _hit_score(case: Case, trace: Trace | None, metric: Neg | Pos) -> Scores:
     assert trace is not None
     hits = (trace.predicted == reference_class(case.batch, metric.hit).unsqueeze(1)).double()
@@ -83,8 +88,10 @@ class Neg(_Masking):
     hit: the class that counts as a hit (see `dix.metrics.classes.reference_class`).
     """
 
+    version: ClassVar[int] = 1
     label: ClassVar[str] = "NEG"
     higher_is_better: ClassVar[bool | None] = True
+    axis = property(masked_axis)
 
     hit: Hit = "label"
 
@@ -105,8 +112,10 @@ class Pos(_Masking):
     hit: the class that counts as a hit (see `dix.metrics.classes.reference_class`).
     """
 
+    version: ClassVar[int] = 1
     label: ClassVar[str] = "POS"
     higher_is_better: ClassVar[bool | None] = False
+    axis = property(masked_axis)
 
     hit: Hit = "label"
 
@@ -129,8 +138,10 @@ class Ins(_Masking):
     `auc`, so the trace is NEG's; "rise" is Petsiuk et al. 2018: 224 steps onto a blurred image, area over [0, 1].
     """
 
+    version: ClassVar[int] = 1
     label: ClassVar[str] = "INS"
     higher_is_better: ClassVar[bool | None] = True
+    axis = property(masked_axis)
 
     schedule: Schedule = "thesis"
     score_class: ScoreClass = "explained"
@@ -156,8 +167,10 @@ class Del(_Masking):
     steps to zero in normalised space (the mean colour of ImageNet), area over [0, 1].
     """
 
+    version: ClassVar[int] = 1
     label: ClassVar[str] = "DEL"
     higher_is_better: ClassVar[bool | None] = False
+    axis = property(masked_axis)
 
     schedule: Schedule = "thesis"
     score_class: ScoreClass = "explained"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dix.metrics.answers import beside, by_image, together
-from dix.metrics.api import Case, ImageBatch, Predict, Prediction, Scores, Summary, Trace, mean_summary
+from dix.metrics.api import Axis, Case, ImageBatch, Predict, Prediction, Scores, Summary, Trace, mean_summary
 from dix.metrics.classes import reading, scored_class
 from dix.metrics.median_curve import GRID, MedianArea, on_grid
 from dix.metrics.options import (
@@ -35,6 +35,8 @@ from dix.metrics.ranks import first, generator, ranking
 from dix.metrics.scaling import excluded, flat, reasons
 from dix.metrics.scattered import Codec, reveal
 
+#: Every so many of the grid's points are drawn.
+DRAWN = 10
 #: Computes a value once under a key.
 Once = Callable[[tuple[Hashable, ...], Callable[[], Any]], Any]
 
@@ -51,6 +53,7 @@ class Reveal:
     and that text.
     """
 
+    version: ClassVar[int] = 2
     thresholds: tuple[float, ...]
     start_pixels: float = 0.01
     reveal: Revealed = "quantile"
@@ -216,6 +219,16 @@ class _InformationCurve:
             self.thresholds, self.start_pixels, self.reveal, self.ties, self.seed, codec, self.sic_input, draw
         )
 
+    @property
+    def axis(self) -> Axis:
+        """Every image's curve has positions of its own; on this axis they meet."""
+        points = GRID[::DRAWN]
+        return Axis(
+            tuple(points.tolist()),
+            "information, 0 blurred to 1 original",
+            onto=lambda curve: on_grid(curve, self.monotone)[:, ::DRAWN],
+        )
+
     def _score(self, case: Case, trace: Trace, said: Tensor) -> Scores:
         """said: [B, K + 2] the prediction on the blurred, the revealed and the whole image, as in the trace."""
         sizes, said = trace.side["bytes"].double(), said.double()
@@ -254,6 +267,7 @@ class Sic(_InformationCurve):
     sic_output: "softmax", or the class's "logit" in its place, to which the limit then applies.
     """
 
+    version: ClassVar[int] = 2
     label: ClassVar[str] = "SIC"
 
     sic_output: Output = "softmax"
@@ -271,6 +285,7 @@ class Sic(_InformationCurve):
 class Aic(_InformationCurve):
     """AIC: the area under the accuracy (1 where the scored class is predicted) over the information, in percent."""
 
+    version: ClassVar[int] = 2
     label: ClassVar[str] = "AIC"
 
     def score(self, case: Case, trace: Trace | None) -> Scores:

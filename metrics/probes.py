@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ class Blackout:
     ties: how pixels of equal relevance are ordered (see `dix.metrics.ranks.ranking`); seed: used by "random".
     """
 
+    version: ClassVar[int] = 1
     fractions: tuple[float, ...]
     fill: Fill = "black"
     order: Order = "least"
@@ -71,6 +73,7 @@ class SoftMask:
     ones: whether a positive constant map, which cannot be scaled, counts as a map of ones; any other counts as zeros.
     """
 
+    version: ClassVar[int] = 1
     fill: Fill = "black"
     inverse: bool = False
     ones: bool = True

@@ -7,7 +7,7 @@ this way, so that a map or a probability of the same images is the same number w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, MutableMapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, MutableMapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,11 +20,14 @@ from dix.classifier import Classifier
 from dix.datasets.loader import Batch
 from dix.explainer import Explainer
 from dix.maps import faults, resize
+from dix.metrics.answers import answer, together
 from dix.metrics.api import ImageBatch, Prediction
 from dix.passes import Passes
 
 #: Why an image is excluded whose unaltered logits are not all finite.
 SILENT = "the network's logits are not finite"
+#: Why an image without a label is excluded, where the protocol says so.
+NO_LABEL = "no label"
 #: Makes the dictionaries in which a batch remembers what was computed once.
 Memory = Callable[[], MutableMapping[Hashable, Any]]
 
@@ -33,8 +36,9 @@ Memory = Callable[[], MutableMapping[Hashable, Any]]
 class Prepared:
     """A batch that can be explained and scored.
 
-    passes: what methods draw on. images: what metrics alter. silent: for each image why the network does not answer,
-    "" where it does. correct: for each labelled image with an answer, whether that is its label.
+    passes: what methods draw on. images: what metrics alter. silent: for each image why nothing can be scored (the
+    network does not answer, or the protocol drops images without a label), "" where it can. correct: for each labelled
+    image with an answer, whether that is its label.
     """
 
     passes: Passes
@@ -68,7 +72,14 @@ def prepare(
     return asked(
         job.classifier,
         batch,
-        Question(labels, targets, by_label=job.protocol.target == "label", chunk=job.chunk, seed=job.protocol.seed),
+        Question(
+            labels,
+            targets,
+            by_label=job.protocol.target == "label",
+            unlabelled=job.protocol.unlabelled,
+            chunk=job.chunk,
+            seed=job.protocol.seed,
+        ),
         pool,
         memory,
     )
@@ -79,12 +90,14 @@ class Question:
     """What is asked about a batch.
 
     labels: [B] true classes as outputs of the model, -1 where unknown. targets: [B] outputs to explain; None: the
-    predicted ones, or the labels where there are some and `by_label`. chunk, seed: see `Passes`.
+    predicted ones, or the labels where there are some and `by_label`. unlabelled: "drop" scores no image without a
+    label, "predicted" does. chunk, seed: see `Passes`.
     """
 
     labels: Tensor
     targets: Tensor | None = None
     by_label: bool = False
+    unlabelled: str = "predicted"
     chunk: int = 32
     seed: int = 0
 
@@ -113,14 +126,15 @@ def asked(
         ids=batch.ids,
         images=pixels,
         targets=passes.targets,
-        clean=prediction(passes.logits, passes.targets),
+        clean=answer(passes.logits, passes.targets),
         labels=question.labels.to(device, copy=True),
         masks=None if batch.masks is None else batch.masks.to(device, copy=True),
         has_mask=batch.has_mask.to(device, copy=True),
+        model_mean=classifier.mean.flatten().tolist(),
         pool=pool,
         _memo=memory(),  # type: ignore[arg-type]
     )
-    silent = tuple("" if finite else SILENT for finite in passes.logits.isfinite().all(dim=1).tolist())
+    silent = tuple(_silent(passes.logits, images.labels, question.unlabelled))
     return Prepared(passes, images, silent, _correct(images, predicted, silent))
 
 
@@ -143,6 +157,11 @@ def labels_of(job: Job, batch: Batch) -> Tensor:
     if job.dataset.label_space is None or job.dataset.label_space != job.classifier.label_space:
         return torch.full_like(batch.labels, -1)
     return job.classifier.output_of(batch.labels)
+
+
+def _silent(logits: Tensor, labels: Tensor, unlabelled: str) -> Iterator[str]:
+    for finite, label in zip(logits.isfinite().all(dim=1).tolist(), labels.tolist(), strict=True):
+        yield SILENT if not finite else NO_LABEL if label < 0 and unlabelled == "drop" else ""
 
 
 def _correct(images: ImageBatch, predicted: Tensor, silent: Sequence[str]) -> dict[str, bool]:
@@ -172,21 +191,12 @@ def altered(method: Explainer, passes: Passes, images: Tensor, map_resize: str) 
     return maps(method, again, map_resize).values
 
 
-def predict(classifier: Classifier, images: Tensor, targets: Tensor, chunk: int) -> Prediction:
-    """What the model says of images [M, 3, H, W] about targets [M], in forwards of at most `chunk` rows."""
-    said = []
-    with torch.no_grad():
-        for rows, target in zip(images.split(chunk), targets.split(chunk), strict=True):
-            said.append(prediction(classifier.logits(rows), target))
-    return Prediction(torch.cat([s.probability for s in said]), torch.cat([s.predicted for s in said]))
+def predict(classifier: Classifier, images: Tensor, targets: Tensor, chunk: int, raw: bool = False) -> Prediction:
+    """What the model says of images [M, 3, H, W] about targets [M], in forwards of at most `chunk` rows.
 
-
-def prediction(logits: Tensor, targets: Tensor) -> Prediction:
-    """Logits [M, K] as a probability, in float32 or better whatever the network's precision, and a class.
-
-    A row whose logits are not all finite says nothing: its probability is NaN, its class -1.
+    raw: hand the pixels to the network without its normalisation.
     """
-    wide = logits.detach() if logits.dtype == torch.float64 else logits.detach().float()
-    answered = logits.isfinite().all(dim=1)
-    probability = wide.softmax(dim=1).gather(1, targets[:, None])[:, 0]
-    return Prediction(probability.masked_fill(~answered, torch.nan), wide.argmax(dim=1).masked_fill(~answered, -1))
+    ask = classifier.network if raw else classifier.logits
+    with torch.no_grad():
+        said = [answer(ask(r), t) for r, t in zip(images.split(chunk), targets.split(chunk), strict=True)]
+    return together(said)

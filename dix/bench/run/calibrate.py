@@ -194,7 +194,7 @@ def _score(job: Job, images: _Images, timed: _Timer) -> _Scored:
         return altered.mean(dim=1)  # counted, not timed: what it costs depends on the method
 
     first = images.some[0]
-    scorer = Scorer(first, Case(images.fresh(), first.values, explain=explained), _Counted([]))
+    scorer = Scorer(first, Case(images.fresh(), first.values, explain=explained), _Counted([], images.classes))
     for name, metric in job.metrics.items():
         if metric.probe is not None and metric.probe not in scorer.traces:
             scorer.traces[metric.probe] = _probe_prices(metric.probe, images, timed, scored)

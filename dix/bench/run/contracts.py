@@ -16,7 +16,7 @@ from dix.datasets.loader import Batch
 from dix.explainer import Explainer
 from dix.identity import describe
 from dix.maps import faults
-from dix.metrics.api import Case, Metric, Scores
+from dix.metrics.api import Case, Metric, Predict, Prediction, Scores
 
 #: Largest difference of a tail's logits, relative to the largest logit.
 TAIL_TOLERANCE = 1e-5
@@ -171,8 +171,15 @@ def _scores(metric: Metric, classifier: Classifier, images: Tensor, chosen: rang
     batch = _prepared(classifier, images, chosen).images
     case = Case(batch, batch.images.mean(dim=1), explain=lambda altered: altered.mean(dim=1))
     probe = metric.probe
-    trace = None if probe is None else probe.trace(case, lambda rows, classes: predict(classifier, rows, classes, 32))
+    trace = None if probe is None else probe.trace(case, _asking(classifier))
     return metric.score(case, trace)
+
+
+def _asking(classifier: Classifier) -> Predict:
+    def ask(images: Tensor, targets: Tensor, /, *, raw: bool = False) -> Prediction:
+        return predict(classifier, images, targets, 32, raw)
+
+    return ask
 
 
 def _reasons(scores: Scores) -> str:

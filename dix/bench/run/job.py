@@ -19,6 +19,9 @@ from dix.explainer import BASELINE, Explainer
 from dix.identity import describe, named
 from dix.metrics.api import Metric
 
+#: Settings of the protocol that no method or metric has as a field.
+_SHARED = ("name", "version", "target", "unlabelled", "map_resize", "dtype")
+
 
 @dataclass(frozen=True)
 class Job:
@@ -47,6 +50,7 @@ class Job:
             raise ValueError(f"run.shard: expected [i, n] with 0 <= i < n, got [{part}, {parts}]")
         for key, value, allowed in (
             ("protocol.target", self.protocol.target, ("predicted", "label")),
+            ("protocol.unlabelled", self.protocol.unlabelled, ("predicted", "drop")),
             ("run.only", self.run.only, ("all", "failed")),
         ):
             if value not in allowed:
@@ -118,7 +122,7 @@ class Job:
         )
 
     def _shared_identity(self) -> dict[str, Any]:
-        protocol = {key: getattr(self.protocol, key) for key in ("name", "version", "target", "map_resize", "dtype")}
+        protocol = {key: getattr(self.protocol, key) for key in _SHARED}
         return {
             "model": self.classifier.identity(),
             "dataset": {"name": self.dataset.name, "fingerprint": self.dataset.fingerprint()} | reader_of(self.dataset),

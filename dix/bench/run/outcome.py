@@ -15,7 +15,7 @@ class Outcome:
     images: explained in this run. rows: stored in this run. forwards: rows that metrics sent through the model.
     seconds: by phase, method and probe. skipped: methods that cannot explain the model, with the reason.
     failed: methods that raised or changed what others see, with the message. unread: images that could not be read,
-    with the reason. silent: images for which the network's logits are not finite, with the reason.
+    with the reason. silent: images that nothing can be scored for, with the reason.
     right: by labelled image, whether the clean prediction is its label.
     first_forward: when the model had seen its first batch, by `time.perf_counter`; None where it saw none.
     """

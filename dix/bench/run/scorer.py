@@ -58,7 +58,7 @@ class Scorer:
         trace = self._trace(metric.probe)
         with self.timing("score"):
             given = metric.score(self.case, trace)
-        return settled(given, self._excluded(trace))
+        return settled(given, self._excluded(metric, trace))
 
     def _trace(self, probe: Probe | None) -> Trace | None:
         if probe is None:
@@ -68,10 +68,11 @@ class Scorer:
                 self.traces[probe] = probe.trace(self.case, self.predict)
         return self.traces[probe]
 
-    def _excluded(self, trace: Trace | None) -> list[str]:
-        """For each image why no metric can score it, or ""."""
+    def _excluded(self, metric: Metric, trace: Trace | None) -> list[str]:
+        """For each image why the metric cannot score it whatever it says, or ""."""
+        why = "" if getattr(metric, "counts_broken", False) else BROKEN_MAP
         altered = silent_in(trace, len(self.maps.faults))
-        broken = [BROKEN_MAP if fault == "not finite" else "" for fault in self.maps.faults]
+        broken = [why if fault == "not finite" else "" for fault in self.maps.faults]
         return [one or other for one, other in zip(broken, altered, strict=True)]
 
 

@@ -16,7 +16,7 @@ from dix.bench.run.guard import Guard, Handed, HandedBatch, Left, Watched, isola
 from dix.bench.run.job import Job
 from dix.bench.run.outcome import Outcome
 from dix.bench.run.plan import Step
-from dix.bench.run.scorer import Score, Scorer
+from dix.bench.run.scorer import BROKEN_MAP, Score, Scorer
 from dix.bench.run.seals import Memory
 from dix.bench.store.cells import StoredCell
 from dix.bench.store.columns import Row
@@ -27,6 +27,8 @@ from dix.seeding import generator
 
 T = TypeVar("T")
 NAN = float("nan")
+#: What a row notes of its map's fault.
+NOTES = {"not finite": BROKEN_MAP, "constant": "constant map", "": ""}
 #: What is said of a batch that was changed by nobody who could be caught at it.
 NOBODY = "the weights changed while its batch was computed, and did not when the methods were watched one by one"
 
@@ -45,7 +47,7 @@ class Findings:
     """What a batch gave.
 
     rows: of all methods that did not fail. pictures: what keeps each method's pictures. failures: the others.
-    silent: why the network does not answer, by image. correct: whether the clean prediction is the label, by image.
+    silent: why an image is set aside for all methods, by image. correct: whether the clean prediction is the label, by image.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -78,10 +80,10 @@ class Worker:
             found = Findings(failures=[Failure(method, NOBODY) for method in step.wanted])
         return found if found.failures else Findings(failures=[Failure(method, NOBODY) for method in step.wanted])
 
-    def predict(self, images: Tensor, targets: Tensor) -> Prediction:
+    def predict(self, images: Tensor, targets: Tensor, /, *, raw: bool = False) -> Prediction:
         """What the model says of a probe's altered images; every row is counted."""
         self.outcome.forwards += len(images)
-        return halving(lambda chunk: predict(self.job.classifier, images, targets, chunk), self.job.chunk)
+        return halving(lambda chunk: predict(self.job.classifier, images, targets, chunk, raw), self.job.chunk)
 
 
 class _Pass:
@@ -148,6 +150,7 @@ class _Pass:
             prepared.images,
             made.sound.clone(),
             explain=lambda images: altered(explainer, prepared.passes, images, self.job.protocol.map_resize),
+            method=method,
             _memo=Memory(),
         )
         return Scorer(made, case, self.worker.predict, Memory(), self.worker.outcome.timing)
@@ -155,7 +158,7 @@ class _Pass:
     def _rows(self, method: str, metric: str, made: Maps, scores: Sequence[Score]) -> Iterator[Row]:
         cell = self.worker.cells[method, metric]
         for image, fault, score in zip(self.batch.ids, made.faults, scores, strict=True):
-            note = "constant map" if fault == "constant" else ""
+            note = "" if score.reason == BROKEN_MAP else NOTES[fault]
             yield Row(cell.digest, image, score.value, score.parts, score.curve, score.reason, note)
 
     def _attempt(self, method: str, who: str, act: Callable[[], T], *handed: Watched) -> T | None:
