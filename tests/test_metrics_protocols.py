@@ -75,7 +75,7 @@ def scored(job: Job, batch: Batch, relevance: Tensor | Explainer, method: str = 
     def ask(images: Tensor, targets: Tensor, /, *, raw: bool = False) -> object:
         return predict(job.classifier, images, targets, 16, raw)
 
-    scorer = Scorer(prepared, made, case, ask)  # type: ignore[arg-type]
+    scorer = Scorer(made, case, ask)  # type: ignore[arg-type]
     return Scored(case, {name: scorer.score(metric) for name, metric in job.metrics.items()})
 
 

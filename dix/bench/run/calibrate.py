@@ -29,6 +29,7 @@ from dix.bench.store.columns import Row
 from dix.bench.store.results import ResultStore
 from dix.datasets.loader import Batch, load
 from dix.maps import min_max
+from dix.metrics.answers import answer
 from dix.metrics.api import Case, ImageBatch, Prediction, Probe, Trace
 from dix.passes import Passes
 from dix.pictures import png_bytes
@@ -165,6 +166,11 @@ class _Images:
         return replace(self.prepared.images, _memo={})
 
     @property
+    def classes(self) -> int:
+        """Of the network."""
+        return self.prepared.passes.logits.shape[1]
+
+    @property
     def some(self) -> list[Maps]:
         """Maps of a few of the methods, which stand for all: what a probe costs depends on the map."""
         sound = [each for each in self.made if not any(each.faults)]
@@ -223,15 +229,17 @@ class _Counted:
     """A model that says nothing worth knowing and counts the rows that it is asked about."""
 
     rows: list[int]
+    classes: int
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Prediction:
+    def __call__(self, images: Tensor, targets: Tensor, /, *, raw: bool = False) -> Prediction:
         self.rows.append(len(images))
-        return Prediction(torch.full_like(targets, 0.5, dtype=torch.float32), targets)
+        return answer(torch.zeros(len(images), self.classes, device=images.device), targets)
 
 
 def _traced(probe: Probe, case: Case, timed: _Timer) -> tuple[Trace, Price]:
     """One probe of one batch with a model that only counts."""
-    model = _Counted([])
+    logits = case.batch.clean.logits
+    model = _Counted([], 1 if logits is None else logits.shape[1])
     trace, seconds = timed(lambda: probe.trace(case, model))
     count = len(case.batch.ids)
     return trace, Price(seconds / count, sum(model.rows) / count)

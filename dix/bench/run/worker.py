@@ -47,7 +47,8 @@ class Findings:
     """What a batch gave.
 
     rows: of all methods that did not fail. pictures: what keeps each method's pictures. failures: the others.
-    silent: why an image is set aside for all methods, by image. correct: whether the clean prediction is the label, by image.
+    silent: why an image is set aside for all methods, by image. correct: whether the clean prediction is the label, by
+    image.
     """
 
     rows: list[Row] = field(default_factory=list)
