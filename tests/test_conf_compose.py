@@ -27,7 +27,7 @@ def test_every_model_that_can_be_random_builds_with_three_layers(model: str) -> 
     config = composed([f"model={model}"])
     if "weights" in config.model:
         config.model.weights = "random"
-    classifier = build(config.model, "model")
+    classifier = build(config.model, "model", "model")
     assert classifier.name == model
     assert {"last", "second", "third"} <= set(classifier.layers)
 

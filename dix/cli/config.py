@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dix.cli.options import GROUPS
 from dix.cli.schema import register
+from dix.cli.words import first_line, nearest
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -40,14 +40,14 @@ def composed(overrides: Sequence[str]) -> DictConfig:
     Raises ValueError that names a misspelt group, option or key and the nearest one that exists.
     """
     register()
-    parsed = _parsed(overrides)
+    parsed = parsed_overrides(overrides)
     _check_names(_search_path(parsed))
     _check_options(parsed)
     try:
         with _hydra():
             return compose("config", [_first_of_sweep(o) for o in parsed], return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(_explained(error)) from error
+        raise ValueError(explained(error)) from error
 
 
 class _hydra:
@@ -63,7 +63,8 @@ class _hydra:
         GlobalHydra.instance().clear()
 
 
-def _parsed(overrides: Sequence[str]) -> list[Override]:
+def parsed_overrides(overrides: Sequence[str]) -> list[Override]:
+    """Words KEY=VALUE, read by Hydra. Raises ValueError for one that is not of that form."""
     try:
         return OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
@@ -88,7 +89,7 @@ def _check_options(overrides: Sequence[Override]) -> None:
             for choice in _choices(override):
                 if choice not in (*known, "null"):
                     raise ValueError(
-                        f"no {group} called {choice!r}{_nearest(choice, known)}; `dix list {group}` shows all"
+                        f"no {group} called {choice!r}{nearest(choice, known)}; `dix list {group}` shows all"
                     )
 
 
@@ -121,16 +122,17 @@ def _first_of_sweep(override: Override) -> str:
     return f"{key}={first}"
 
 
-def _explained(error: Exception) -> str:
+def explained(error: Exception) -> str:
+    """What is wrong with a configuration, in a line for people."""
     text = str(error)
     unknown = re.search(r"Key '([^']+)' (?:is not in struct|not in '(\w+)')", text)
     full = re.search(r"full_key: (\S+)", text)
     if unknown:
         key = full.group(1) if full else unknown.group(1)
-        return f"no setting called {key!r}{_nearest(key, _known_keys())}"
+        return f"no setting called {key!r}{nearest(key, _known_keys())}"
     missing = re.search(r"Could not override '([^']+)'", text)
     if missing:
-        return f"no group or setting called {missing.group(1)!r}{_nearest(missing.group(1), [*GROUPS, *_known_keys()])}"
+        return f"no group or setting called {missing.group(1)!r}{nearest(missing.group(1), [*GROUPS, *_known_keys()])}"
     launcher = re.search(r"In 'hydra/launcher/\w+': Could not load '(hydra/launcher/\w+)'", text)
     if launcher:
         return f"{launcher.group(1)} is not installed: pip install 'dix-bench[cluster]'"
@@ -148,13 +150,3 @@ def _paths(node: Any, prefix: str = "") -> Iterator[str]:
     for key, value in node.items() if isinstance(node, Mapping) else ():
         yield f"{prefix}{key}"
         yield from _paths(value, f"{prefix}{key}.")
-
-
-def _nearest(word: str, known: Sequence[str]) -> str:
-    found = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean {found[0]!r}?" if found else ""
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, or its kind where it has none."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

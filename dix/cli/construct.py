@@ -1,36 +1,49 @@
-"""Configuration becomes objects: here and nowhere else."""
+"""Configuration becomes objects: here and nowhere else.
+
+A node names a class or function by `_target_`; its other keys are that one's arguments, nested nodes first. The target
+and the arguments are checked before anything is called, and what comes out must be a part of the wanted kind. What a
+results folder from somebody else may name is the business of `dix.cli.trust`.
+"""
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from dix.bench.run.job import Job
 from dix.bench.run.settings import Run, ScoreProtocol
-from dix.cli.config import first_line
+from dix.classifier import Classifier
+from dix.cli.arguments import check_arguments
+from dix.cli.words import first_line, nearest
 from dix.datasets.api import Dataset
 from dix.datasets.preprocess import Preprocess
 from dix.datasets.subset import select
+from dix.explainer import Explainer
+from dix.metrics.api import Metric
+
+TARGET = "_target_"
+#: What a part of each kind is.
+KINDS: Mapping[str, type] = {"model": Classifier, "method": Explainer, "dataset": Dataset, "metric": Metric}
+#: The import root of this suite.
+ROOT = "dix."
 
 
 def job_of(config: DictConfig) -> Job:
     """The objects that a configuration describes."""
     protocol: ScoreProtocol = OmegaConf.to_object(config.protocol)  # type: ignore[assignment]
     run: Run = OmegaConf.to_object(config.run)  # type: ignore[assignment]
-    classifier = build(config.model, "model")
-    dataset = data_set(config.dataset)
-    recommended = classifier.recommended if protocol.preprocess == "checkpoint" else {}
-    if protocol.preprocess not in ("direct", "checkpoint"):
-        raise ValueError(f"protocol.preprocess: expected direct or checkpoint, got {protocol.preprocess!r}")
-    settings = {"size": classifier.input_size, "antialias": protocol.antialias, **recommended}
-    preprocess = Preprocess(**settings)
+    classifier = build(config.model, "model", "model")
     return Job(
         classifier=classifier,
-        dataset=dataset,
-        preprocess=preprocess,
+        dataset=data_set(config.dataset),
+        preprocess=_preprocess(classifier, protocol),
         methods=many(config.method, "method"),
         metrics=many(config.metric, "metric"),
         protocol=protocol,
@@ -38,29 +51,139 @@ def job_of(config: DictConfig) -> Job:
     )
 
 
+def _preprocess(classifier: Classifier, protocol: ScoreProtocol) -> Preprocess:
+    """How images reach the model: by the protocol alone, or as the checkpoint's publisher recommends."""
+    if protocol.preprocess not in ("direct", "checkpoint"):
+        raise ValueError(f"protocol.preprocess: expected direct or checkpoint, got {protocol.preprocess!r}")
+    recommended = classifier.recommended if protocol.preprocess == "checkpoint" else {}
+    return Preprocess(**{"size": classifier.input_size, "antialias": protocol.antialias, **recommended})
+
+
 def data_set(node: DictConfig) -> Dataset:
     """The data set that a configuration describes, or the part of it that `dataset.subset` names."""
-    whole: Dataset = build(OmegaConf.masked_copy(node, [str(key) for key in node if key != "subset"]), "dataset")
+    own = OmegaConf.masked_copy(node, [str(key) for key in node if key != "subset"])
+    whole: Dataset = build(own, "dataset", "dataset")
     wanted = node.get("subset")
     return select(whole, None if wanted is None else str(wanted))
 
 
-def many(group: Any, name: str) -> dict[str, Any]:
+def many(group: Any, kind: str) -> dict[str, Any]:
     """The objects of a group that takes several at once, by name."""
-    return {str(key): build(node, f"{name}.{key}") for key, node in group.items()}
+    return {str(key): build(node, kind, f"{kind}.{key}") for key, node in group.items()}
 
 
-def build(node: Any, key: str) -> Any:
-    """The object a `_target_` names: the one place where a configuration becomes code.
+def build(node: Any, kind: str, key: str) -> Any:
+    """The part that a node with `_target_` describes.
 
-    Raises ValueError that names the key where the target or its arguments are wrong.
+    kind: "model", "method", "dataset" or "metric", which the result must be. key: the node's place, for messages.
+
+    Raises ValueError that names the key where the target, an argument or the result is wrong.
     """
-    if not isinstance(node, DictConfig) or "_target_" not in node:
-        raise ValueError(f"{key}: expected a mapping with _target_, got {node!r}")
+    plain = _plain(node, key)
+    made = _made(plain, key)
+    lacking = [name for name in _members(KINDS[kind]) if not _has(made, name)]
+    if lacking:
+        what = type(made).__name__ if not inspect.isclass(made) else f"the class {made.__name__}"
+        raise ValueError(f"{key}: {plain[TARGET]} gave {what}, which is no {kind}: it lacks {', '.join(lacking)}")
+    return made
+
+
+def _plain(node: Any, key: str) -> dict[str, Any]:
+    """A node as a plain dictionary, references resolved."""
+    if not isinstance(node, DictConfig) or TARGET not in node:
+        raise ValueError(f"{key}: expected a mapping with {TARGET}, got {node!r}")
     try:
-        return instantiate(node, _convert_="object")
+        made: Any = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise ValueError(f"{error.full_key}: has no default; set it, as in {error.full_key}=VALUE") from error
+    except OmegaConfBaseException as error:
+        raise ValueError(f"{key}: {first_line(error)}") from error
+    return dict(made)
+
+
+def _made(value: Any, key: str) -> Any:
+    """A plain value with every node in it replaced by what it describes."""
+    if isinstance(value, list):
+        return [_made(each, f"{key}[{place}]") for place, each in enumerate(value)]
+    if not isinstance(value, Mapping):
+        return value
+    if TARGET not in value:
+        return {name: _made(each, f"{key}.{name}") for name, each in value.items()}
+    function = located(value[TARGET], key)
+    own = {name: each for name, each in value.items() if name != TARGET}
+    check_arguments(function, own, key)
+    return _called(function, {name: _made(each, f"{key}.{name}") for name, each in own.items()}, key)
+
+
+def _called(function: Callable[..., Any], arguments: Mapping[str, Any], key: str) -> Any:
+    try:
+        return function(**arguments)
+    except ValueError as error:
+        if type(error) is not ValueError or str(error).startswith(f"{key.split('.')[0]}."):
+            raise
+        raise ValueError(f"{key}: {error}") from error
     except Exception as error:
-        cause = error.__cause__ or error
-        if isinstance(cause, ValueError) and not isinstance(cause, OmegaConfBaseException):
-            raise ValueError(str(cause)) from error
-        raise ValueError(f"{key}: {node['_target_']}: {type(cause).__name__}: {first_line(cause)}") from error
+        raise ValueError(f"{key}: {function.__qualname__}: {type(error).__name__}: {first_line(error)}") from error
+
+
+def located(target: Any, key: str) -> Callable[..., Any]:
+    """The class or function of a dotted name; of a name below this suite's root, one that the suite itself defines.
+
+    Raises ValueError that says which part of the name is wrong, or why its module cannot be imported.
+    """
+    if not isinstance(target, str) or not all(word.isidentifier() for word in target.split(".")) or "." not in target:
+        raise ValueError(f"{key}: expected {TARGET} to be a dotted name such as my_package.MyMethod, got {target!r}")
+    if not target.startswith(ROOT):
+        _import_from_here()
+    module, names = _module_of(target, key)
+    found: Any = module
+    for name in names:
+        if not hasattr(found, name):
+            where = getattr(found, "__qualname__", found.__name__)
+            raise ValueError(f"{key}: {target}: {where} has no {name!r}{nearest(name, dir(found))}")
+        found = getattr(found, name)
+    if not inspect.isclass(found) and not inspect.isroutine(found):
+        raise ValueError(f"{key}: {target} is neither a class nor a function")
+    if target.startswith(ROOT) and not str(found.__module__).startswith(ROOT):
+        raise ValueError(f"{key}: {target} is {found.__module__}.{found.__qualname__}, which is not this suite's")
+    return found
+
+
+def _module_of(target: str, key: str) -> tuple[Any, list[str]]:
+    """The longest part of a dotted name that is a module, imported, and the names that are left."""
+    words = target.split(".")
+    for count in range(len(words) - 1, 0, -1):
+        name = ".".join(words[:count])
+        try:
+            return importlib.import_module(name), words[count:]
+        except ModuleNotFoundError as error:
+            if not f"{name}.".startswith(f"{error.name}."):  # the module is there, and needs another that is not
+                raise ValueError(f"{key}: {target}: {name} cannot be imported: {error}") from error
+            reason = error
+        except Exception as error:
+            raise ValueError(
+                f"{key}: {target}: {name} cannot be imported: {type(error).__name__}: {first_line(error)}"
+            ) from error
+    raise ValueError(f"{key}: {target}: {reason}; looked in this folder and among the installed packages")
+
+
+def _import_from_here() -> None:
+    """Let modules of the current folder be imported, behind all that is installed.
+
+    Only a part that is not this suite's needs it: a folder of somebody else's must not lend modules to a command that
+    merely reads it.
+    """
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())
+
+
+def _members(kind: type) -> list[str]:
+    """What an object must have to be of a kind: the protocol's attributes, or those of a class that all are."""
+    return sorted(name for name in vars(kind) if not name.startswith("_"))
+
+
+def _has(thing: Any, name: str) -> bool:
+    """Whether an object has an attribute, without computing a property (a data set's ids may take a while)."""
+    missing = object()
+    static = inspect.getattr_static(thing, name, missing) is not missing
+    return not inspect.isclass(thing) and (static or hasattr(thing, name))

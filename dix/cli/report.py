@@ -25,13 +25,15 @@ from dix.bench.tables.curves import curve_panels
 from dix.bench.tables.layouts import thesis_layout
 from dix.bench.tables.samples import Key
 from dix.bench.tables.table import Evidence, Labels, MeanRank, Plan, Table, TableCell, TableLayout
+from dix.cli import trust
 from dix.cli.config import CONF, composed, options
 from dix.cli.construct import many
 from dix.cli.evidence import evidence_of, incomplete
+from dix.cli.options import add_config_dir, folders_of, search_path
 from dix.cli.pictures import gallery_of
 from dix.explainer import CONTROL, PROPOSED
 from dix.files import write_atomic
-from dix.metrics.derived import Difference
+from dix.metrics.derived import Difference, StoredMean
 
 #: Columns that tables compute from others, where those are stored.
 DERIVED = {"srg": Difference("neg", "pos", "SRG")}
@@ -46,29 +48,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--table", type=int, metavar="N", help="lay it out as the thesis's Table N (0: whatever is stored)"
     )
+    add_config_dir(parser)
     parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help="two results folders side by side instead")
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Write table.csv, claims.csv, table.md, table.tex and index.html into the folder, or compare two folders."""
     if arguments.compare:
-        return _compare(*(results_folder(name) for name in arguments.compare))
+        first, second = (results_folder(name) for name in arguments.compare)
+        return _compare(first, second, folders_of(arguments))
     if not arguments.results:
         raise ValueError("dix report: name a results folder, or two with --compare")
     folder = results_folder(arguments.results)
-    table = write(folder, arguments.title, arguments.table)
-    for line in [*gaps(table), *incomplete(ResultStore(folder))]:
+    folders = folders_of(arguments)
+    table = write(folder, arguments.title, arguments.table, folders)
+    for line in [*unknown_metrics(ResultStore(folder), folders), *gaps(table), *incomplete(ResultStore(folder))]:
         print(line)
     return 0
 
 
-def write(folder: Path, title: str = "", number: int | None = None) -> Table:
-    """Write every file of a folder's report. number: of the thesis's table whose layout is used; None: as recorded."""
+def write(folder: Path, title: str = "", number: int | None = None, folders: Sequence[Path] = ()) -> Table:
+    """Write every file of a folder's report.
+
+    number: of the thesis's table whose layout is used; None: as recorded. folders: of the user's own configurations.
+    """
     store = ResultStore(folder)
     evidence = evidence_of(store)
     number = table_number(store) if number is None else number
     title = title or (f"Thesis Table {number}, measured" if number else f"Results: {folder.name}")
-    plans = plans_of(store, title, number)
+    plans = plans_of(store, title, number, folders)
     table = joined([build(_of_protocol(evidence, name), plan) for name, plan in plans.items()])
     for name, text in documents(table, evidence, plans, folder).items():
         write_atomic(folder / name, text)
@@ -88,11 +96,11 @@ def gaps(table: Table) -> list[str]:
     return [*lines, "run the same job again to complete them; nothing stored is computed twice"] if lines else []
 
 
-def _compare(first: Path, second: Path) -> int:
+def _compare(first: Path, second: Path, folders: Sequence[Path] = ()) -> int:
     """Print two result sets side by side, and keep the comparison in the first folder."""
     stores = (ResultStore(first), ResultStore(second))
     evidence = (evidence_of(stores[0]), evidence_of(stores[1]))
-    tables = (_stored_table(stores[0], evidence[0]), _stored_table(stores[1], evidence[1]))
+    tables = (_stored_table(stores[0], evidence[0], folders), _stored_table(stores[1], evidence[1], folders))
     comparison = compare_runs(tables, evidence)
     text = comparison_markdown(comparison, tables, (first.name, second.name))
     print(text)
@@ -103,8 +111,8 @@ def _compare(first: Path, second: Path) -> int:
     return 0
 
 
-def _stored_table(store: ResultStore, evidence: Evidence) -> Table:
-    plans = plans_of(store, "", 0)
+def _stored_table(store: ResultStore, evidence: Evidence, folders: Sequence[Path]) -> Table:
+    plans = plans_of(store, "", 0, folders)
     return joined([build(_of_protocol(evidence, name), plan) for name, plan in plans.items()])
 
 
@@ -124,7 +132,7 @@ def table_number(store: ResultStore) -> int:
     return numbers.pop() if len(numbers) == 1 else 0
 
 
-def plans_of(store: ResultStore, title: str, number: int = 0) -> dict[str, Plan]:
+def plans_of(store: ResultStore, title: str, number: int = 0, folders: Sequence[Path] = ()) -> dict[str, Plan]:
     """How to make a table of each stored protocol: whatever is stored, or the thesis's Table `number`.
 
     A metric may reduce its rows by another protocol's choices (SIC's median or mean curve), so each has its own plan.
@@ -138,7 +146,7 @@ def plans_of(store: ResultStore, title: str, number: int = 0) -> dict[str, Plan]
         layout = _thesis_layout(number, name, wanted) if number else None
         wanted |= {*layout.metrics} if layout else set()
         plans[name] = Plan(
-            metrics=metrics_of(wanted, name, settings.get(name, {})),
+            metrics=metrics_of(wanted, name, settings.get(name, {}), stored_means(cells), folders),
             title=title,
             labels=Labels(methods=method_labels() | _printed(cells, "label")),
             layout=layout,
@@ -204,21 +212,47 @@ def documents(table: Table, evidence: Evidence, plans: Mapping[str, Plan], folde
     }
 
 
-def metrics_of(wanted: Iterable[str], protocol: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Metric objects by name, from this installation's configuration, with the derived ones.
+def metrics_of(
+    wanted: Iterable[str],
+    protocol: str,
+    settings: Mapping[str, Any],
+    stored: Mapping[str, StoredMean],
+    folders: Sequence[Path] = (),
+) -> dict[str, Any]:
+    """Metric objects by name, from the configuration of this installation and of the user's folders.
 
-    settings: the protocol's recorded choices. Nothing that a results folder names is executed.
+    settings: the protocol's recorded choices. stored: what is known of metrics without a configuration.
+    Nothing that a results folder names is executed, and no reference in its settings resolved.
     """
     names = sorted(set(wanted), key=_place)
-    unknown = sorted(set(names) - set(options("metric")))
-    if unknown:
-        raise ValueError(f"the results name metrics that conf/metric does not have: {', '.join(unknown)}")
-    config = composed(
-        [f"metric=[{','.join(names)}]", f"protocol={protocol if protocol in options('protocol') else 'thesis'}"]
-    )
-    config.protocol.update({key: value for key, value in settings.items() if key in config.protocol})
-    found = many(config.metric, "metric")
+    known = [name for name in names if name in options("metric", folders)]
+    chosen = protocol if protocol in options("protocol", folders) else "thesis"
+    config = composed([f"metric=[{','.join(known)}]", f"protocol={chosen}", *search_path(folders)])
+    plain = trust.settings(settings, "protocol")
+    config.protocol.update({key: value for key, value in plain.items() if key in config.protocol})
+    made = many(config.metric, "metric")
+    found = {name: made[name] if name in made else stored[name] for name in names}
     return found | {name: d for name, d in DERIVED.items() if set(d.inputs) <= set(found)}
+
+
+def stored_means(cells: Iterable[Mapping[str, Any]]) -> dict[str, StoredMean]:
+    """By metric, what its stored cells say about it."""
+    found = {}
+    for cell in cells:
+        name, printed = str(cell["metric"]), cell.get("printed", {})
+        better = printed.get("higher_is_better")
+        label = str(printed.get("metric_label", name))
+        found[name] = StoredMean(name, label, better if isinstance(better, bool) else None)
+    return found
+
+
+def unknown_metrics(store: ResultStore, folders: Sequence[Path]) -> list[str]:
+    """A line for the metrics that only the results know."""
+    unknown = sorted({str(cell["metric"]) for cell in store.cells()} - set(options("metric", folders)))
+    if not unknown:
+        return []
+    names = ", ".join(unknown)
+    return [f"not configured here, so shown as the mean of the stored values: {names} (see --config-dir)"]
 
 
 def method_labels() -> dict[str, str]:

@@ -82,7 +82,7 @@ def _variant_name(path: str) -> str:
 def _variant(config: DictConfig, weights: str, like: Classifier) -> Classifier:
     """The same model with other weights."""
     node = OmegaConf.merge(config.model, {"weights": weights})
-    made: Classifier = build(node, "sanity.against")
+    made: Classifier = build(node, "model", "sanity.against")
     return made.to(like.device, like.dtype)
 
 

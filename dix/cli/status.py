@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dix.bench.store.cells import Group
 from dix.bench.store.results import ResultStore
 from dix.bench.store.status import CellStatus, Status, survey
+from dix.cli.options import add_config_dir, folders_of
 from dix.cli.report import results_folder
 
 
@@ -17,10 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which results, and how to print them."""
     parser.add_argument("results", help="a results folder, or its name under results/")
     parser.add_argument("--json", action="store_true", help="print numbers for programs")
+    add_config_dir(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Print the progress; 0 where nothing is missing or failed, 1 otherwise."""
+    folders_of(arguments)  # checked as by every command; the stored records say all that is needed
     folder = results_folder(arguments.results)
     status = survey(ResultStore(folder))
     if arguments.json:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from dix.bench.run.job import Job
 from dix.bench.run.settings import Run, ScoreProtocol
@@ -14,11 +16,17 @@ from dix.bench.run.verify import Checked, sample, verify
 from dix.bench.store.cells import Group, group_of
 from dix.bench.store.conflicts import ABSOLUTE, RELATIVE
 from dix.bench.store.results import ResultStore
+from dix.cli.config import explained, parsed_overrides
+from dix.cli.construct import KINDS
+from dix.cli.options import add_overrides, folders_of
 from dix.cli.report import results_folder
 from dix.cli.session import open_job
+from dix.cli.trust import Untrusted, settings, vetted
 
-#: Packages whose classes a results folder may name without being asked.
-OWN = ("dix.",)
+#: How to go on where a folder asks for what it may not decide.
+ADVICE = "give a value of your own as KEY=VALUE, or, where you trust the folder's author, --trust runs what it names"
+#: Settings of the recorded run that decide which images are computed together; the others are this process's own.
+GRID = ("batch_size", "chunk", "limit", "deterministic")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,21 +34,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("results", help="a results folder, or its name under results/")
     parser.add_argument("--sample", type=int, default=10, metavar="K", help="rows to recompute (default 10)")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of rows")
-    parser.add_argument("--trust", action="store_true", help="also run classes of other packages that the folder names")
+    parser.add_argument("--trust", action="store_true", help="also run code and open files that the folder names")
+    add_overrides(parser, "settings to use instead of the recorded ones, as in dataset.root=FOLDER")
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Print every row beside its recomputed self; 1 where one differs."""
     store = ResultStore(results_folder(arguments.results))
-    records: dict[Group, list[dict[str, Any]]] = {}
-    for record in store.read_json("provenance"):
-        records.setdefault(group_of(record), []).append(record)
     names = sample(store.rows(), arguments.sample, arguments.seed)
 
     def job(group: Group, methods: Sequence[str], metrics: Sequence[str]) -> Job:
-        if group not in records:
-            raise ValueError(f"{arguments.results} holds no provenance of {group.title}; its run did not end")
-        return _job(records[group], methods, metrics, arguments.trust)
+        return _job(store, group, methods, metrics, arguments)
 
     faults = 0
     for checked in verify(store, names, job):
@@ -53,16 +57,60 @@ def main(arguments: argparse.Namespace) -> int:
     return 1 if faults else 0
 
 
-def _job(records: Sequence[Mapping[str, Any]], methods: Sequence[str], metrics: Sequence[str], trust: bool) -> Job:
-    config = OmegaConf.create(dict(records[-1]["config"]))
-    config.protocol = OmegaConf.merge(OmegaConf.structured(ScoreProtocol), config.protocol)
-    config.run = OmegaConf.merge(OmegaConf.structured(Run), config.run)
-    config.method = _nodes("method", records, methods)
-    config.metric = _nodes("metric", records, metrics)
-    foreign = sorted({target for target in _targets(config) if not target.startswith(OWN)})
-    if foreign and not trust:
-        raise ValueError(f"the results name {', '.join(foreign)}, which is not this suite's; --trust runs it")
-    return open_job(config)
+def _job(store: ResultStore, group: Group, methods: Sequence[str], metrics: Sequence[str], arguments: Any) -> Job:
+    """The job that a group's records describe, as far as they may; see `dix.cli.trust`."""
+    records = [record for record in store.read_json("provenance") if group_of(record) == group]
+    if not records:
+        raise ValueError(f"{arguments.results} holds no provenance of {group.title}; its run did not end")
+    recorded = dict(records[-1]["config"])
+    recorded |= {"method": _nodes("method", records, methods), "metric": _nodes("metric", records, metrics)}
+    given = overrides(arguments.overrides)
+    if not isinstance(records[-1].get("config"), Mapping):
+        raise ValueError(f"the provenance of {group.title} holds no configuration")
+    if arguments.trust:
+        parts, protocol = {kind: recorded[kind] for kind in KINDS}, recorded["protocol"]
+    else:
+        known = without(recorded, given)
+        try:
+            parts, protocol = vetted(known, folders_of(arguments)), settings(known.get("protocol"), "protocol")
+        except Untrusted as error:
+            raise ValueError(f"{error}; {ADVICE}") from error
+    run = {key: value for key, value in recorded["run"].items() if key in GRID}
+    return open_job(_configuration(parts, protocol, run, given))
+
+
+def _configuration(parts: Any, protocol: Any, run: Any, given: Mapping[str, Any]) -> DictConfig:
+    config = OmegaConf.create(parts)
+    try:
+        config.protocol = OmegaConf.merge(OmegaConf.structured(ScoreProtocol), protocol)
+        config.run = OmegaConf.merge(OmegaConf.structured(Run), run)
+        for key, value in given.items():
+            OmegaConf.update(config, key, value, force_add=True)
+    except OmegaConfBaseException as error:
+        raise ValueError(explained(error)) from error
+    return config
+
+
+def overrides(words: Sequence[str]) -> dict[str, Any]:
+    """The values of words KEY=VALUE by key. Raises ValueError for a key that is a whole group."""
+    found = {str(o.key_or_group): o.value() for o in parsed_overrides(words)}
+    whole = [key for key in found if "." not in key]
+    if whole:
+        raise ValueError(f"{whole[0]}: expected a setting of a part, such as dataset.root=FOLDER")
+    return found
+
+
+def without(recorded: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """A recorded configuration without the settings that the user gives instead."""
+    left: dict[str, Any] = copy.deepcopy(dict(recorded))
+    for key in given:
+        *path, last = key.split(".")
+        place: Any = left
+        for name in path:
+            place = place.get(name) if isinstance(place, dict) else None
+        if isinstance(place, dict):
+            place.pop(last, None)
+    return left
 
 
 def _nodes(group: str, records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any]:
@@ -74,17 +122,6 @@ def _nodes(group: str, records: Sequence[Mapping[str, Any]], names: Sequence[str
             f"the folder's provenance does not say what {group} {', '.join(absent)} was; its run did not end"
         )
     return {name: known[name] for name in names}
-
-
-def _targets(node: Any) -> Iterator[str]:
-    if isinstance(node, Mapping | DictConfig):
-        for key, value in node.items():
-            if key == "_target_":
-                yield str(value)
-            yield from _targets(value)
-    elif isinstance(node, Sequence) and not isinstance(node, str):
-        for value in node:
-            yield from _targets(value)
 
 
 def _line(checked: Checked) -> str:

@@ -1,0 +1,166 @@
+"""A user's own method and metric, from their files in the current folder to the last table."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dix.bench.store.rows import ResultStore
+
+CODE = '''
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class MeanMap:
+    label: ClassVar[str] = "MEANMAP"
+    higher_is_better: ClassVar[bool] = True
+    extra: ClassVar[bool] = True
+    needs_mask: ClassVar[bool] = False
+    probe: ClassVar[None] = None
+
+    def score(self, case, trace):
+        from dix.metrics.api import Scores
+        return Scores.of(case.maps.mean(dim=(1, 2)))
+
+    def summary(self, value, parts, curve):
+        from dix.metrics.api import mean_summary
+        return partial(mean_summary, value)
+
+
+@dataclass(frozen=True)
+class Pooled(MeanMap):
+    """A metric whose score is no mean of values."""
+
+    label: ClassVar[str] = "POOLED"
+
+    def score(self, case, trace):
+        from dix.metrics.api import Scores
+        mean = case.maps.mean(dim=(1, 2))
+        return Scores.of(mean, parts=mean[:, None])
+
+
+@dataclass(frozen=True)
+class Mine:
+    label: str = "My method"
+    extra: bool = True
+
+    def unsupported(self, classifier):
+        return ""
+
+    def explain(self, passes):
+        return passes.activation("last").mean(dim=1)
+'''
+WORDS = ["model=lenet5", "dataset=mnist", "method=[gc,mine]", "run.limit=4", "run.workers=0"]
+OWN = ["--config-dir", "my_conf"]
+
+
+def dix(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """The console script, which has no folder of its own on the import path."""
+    script = Path(sys.executable).with_name("dix")
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run([script, *words], cwd=folder, env=env, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with own parts, their configurations and the results `own`."""
+    folder = tmp_path_factory.mktemp("work")
+    (folder / "own_parts.py").write_text(CODE, encoding="utf-8")
+    for group, name, kind in (
+        ("method", "mine", "Mine"),
+        ("metric", "meanmap", "MeanMap"),
+        ("metric", "pooled", "Pooled"),
+    ):
+        (folder / "my_conf" / group).mkdir(parents=True, exist_ok=True)
+        (folder / "my_conf" / group / f"{name}.yaml").write_text(f"{name}:\n  _target_: own_parts.{kind}\n")
+    done = dix("run", *WORDS, "metric=[ins,meanmap]", "run.name=own", *OWN, folder=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def means(folder: Path, method: str, metric: str) -> float:
+    """The mean of a cell's stored values, by pandas alone."""
+    rows = ResultStore(folder / "results" / "own").rows()
+    return float(rows[(rows["method"] == method) & (rows["metric"] == metric)]["value"].mean())
+
+
+@pytest.mark.parametrize("own", [OWN, []], ids=["with its folder", "from the rows alone"])
+def test_the_table_prints_own_parts_by_their_labels_and_means(work: Path, own: list[str]) -> None:
+    done = dix("report", "own", *own, folder=work)
+    assert done.returncode == 0, done.stderr
+    table = (work / "results" / "own" / "table.md").read_text(encoding="utf-8")
+    heads = [line for line in table.splitlines() if "My method" in line and line.startswith("|")]
+    lines = [line for line in table.splitlines() if "MEANMAP" in line and line.startswith("|")]
+    assert heads
+    assert lines
+    assert " mine " not in heads[0]
+    csv = pd.read_csv(work / "results" / "own" / "table.csv", comment="#")
+    for method in ("gc", "mine"):
+        [row] = csv[(csv["method"] == method) & (csv["metric"] == "meanmap")].to_dict("records")
+        np.testing.assert_allclose(row["value"], means(work, method, "meanmap"), rtol=1e-6)
+    assert ("shown as the mean of the stored values: meanmap" in done.stdout) is (not own)
+
+
+def test_a_metric_whose_score_is_no_mean_says_what_it_needs(work: Path) -> None:
+    words = ["run.results=results/pooled", "metric=[pooled]"]
+    assert dix("run", *WORDS, *words, *OWN, folder=work).returncode == 0
+    without = dix("report", "pooled", folder=work)
+    assert without.returncode == 1
+    assert "'pooled' is not one of this installation's" in without.stderr
+    assert "--config-dir" in without.stderr
+    assert dix("report", "pooled", *OWN, folder=work).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["list", "method"], "mine"),
+        (["estimate", *WORDS, "metric=[meanmap]", "--images", "4"], "4 images"),
+        (["check", "model=lenet5", "dataset=mnist", "metric=[meanmap]"], "metric meanmap on lenet5"),
+        (["verify", "own", "--sample", "4"], "4 of 4 rows are the same"),
+        (["status", "own"], "complete"),
+        (["report", "--compare", "own", "own"], "MEANMAP"),
+    ],
+    ids=lambda words: words[0] if isinstance(words, list) else "",
+)
+def test_every_command_finds_own_parts(work: Path, words: list[str], said: str) -> None:
+    done = dix(*words, *OWN, folder=work)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert said in done.stdout
+
+
+def test_verify_needs_the_folder_or_trust(work: Path) -> None:
+    without = dix("verify", "own", "--sample", "8", folder=work)
+    assert without.returncode == 1
+    assert "own_parts." in without.stderr
+    assert dix("verify", "own", "--sample", "8", "--trust", folder=work).returncode == 0
+
+
+def test_the_reason_of_a_missing_module_is_kept(work: Path) -> None:
+    (work / "my_conf" / "method" / "gone.yaml").write_text("gone:\n  _target_: my_package.Gone\n")
+    done = dix("run", "method=[gone]", *OWN, folder=work)
+    assert done.returncode == 1
+    assert "method.gone: my_package.Gone: No module named 'my_package'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("start", [["dix"], [sys.executable, "-m", "dix.cli"]], ids=["script", "module"])
+def test_folders_of_any_name_beside_the_user_break_nothing(start: list[str], tmp_path: Path) -> None:
+    names = ("conf", "datasets", "metrics", "baselines", "hydra_plugins", "torch", "hydra", "numpy", "json", "PIL")
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(f"raise SystemExit('the {name} of the current folder')\n")
+    first = str(Path(sys.executable).with_name(start[0])) if start[0] == "dix" else start[0]
+    words = ["run", "model=lenet5", "dataset=mnist", "method=[gc]", "metric=[ins]", "run.limit=2", "run.workers=2"]
+    for line in (words, ["report", "run"], ["verify", "run", "--sample", "2"], ["list"]):
+        done = subprocess.run([first, *start[1:], *line], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (line, done.stdout, done.stderr)
