@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dix.bench.store.rows import ResultStore
+from dix.bench.store.results import ResultStore
 
 CODE = '''
 from dataclasses import dataclass

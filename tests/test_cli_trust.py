@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from dix.bench.store.results import ResultStore
 from dix.cli import main
 from dix.cli.config import composed, options
 from dix.cli.construct import located
@@ -196,10 +196,10 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stranger(results: Path, into: Path, change: Any) -> Path:
     """A copy of the results whose provenance somebody changed."""
     shutil.copytree(results, into)
-    for path in (into / "store" / "provenance").glob("*.json"):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        change(content["config"])
-        path.write_text(json.dumps(content), encoding="utf-8")
+    store = ResultStore(into)
+    for name, record in store.records.all("provenance").items():
+        change(record["config"])
+        store.records.write("provenance", name, record)
     return into
 
 
@@ -252,11 +252,12 @@ def test_report_resolves_no_reference_of_a_stranger(
 
 
 def test_what_was_refused_can_be_given(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = stranger(results, tmp_path / "r", lambda config: config["dataset"].update(root="/somewhere/else"))
+    folder = stranger(results, tmp_path / "r", lambda config: config["model"].update(weights="/their/weights.pth"))
     assert main(["verify", str(folder), "--sample", "1"]) == 1
-    assert "dataset.root" in capsys.readouterr().err
-    assert main(["verify", str(folder), "--sample", "1", "dataset.root=null"]) == 0
-    assert main(["verify", str(folder), "--sample", "1", "--trust"]) == 0
+    assert "model.weights: /their/weights.pth" in capsys.readouterr().err
+    assert main(["verify", str(folder), "--sample", "1", "model.weights=random"]) == 0
+    assert main(["verify", str(folder), "--sample", "1", "--trust"]) == 1
+    assert "no file /their/weights.pth" in capsys.readouterr().err
 
 
 def test_trust_runs_what_the_folder_names(

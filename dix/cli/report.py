@@ -240,9 +240,8 @@ def stored_means(cells: Iterable[Mapping[str, Any]]) -> dict[str, StoredMean]:
     found = {}
     for cell in cells:
         name, printed = str(cell["metric"]), cell.get("printed", {})
-        better = printed.get("higher_is_better")
         label = str(printed.get("metric_label", name))
-        found[name] = StoredMean(name, label, better if isinstance(better, bool) else None)
+        found[name] = StoredMean(name, label, {"higher": True, "lower": False}.get(printed.get("better", "")))
     return found
 
 

@@ -62,11 +62,8 @@ def _job(store: ResultStore, group: Group, methods: Sequence[str], metrics: Sequ
     records = [record for record in store.read_json("provenance") if group_of(record) == group]
     if not records:
         raise ValueError(f"{arguments.results} holds no provenance of {group.title}; its run did not end")
-    recorded = dict(records[-1]["config"])
-    recorded |= {"method": _nodes("method", records, methods), "metric": _nodes("metric", records, metrics)}
-    given = overrides(arguments.overrides)
-    if not isinstance(records[-1].get("config"), Mapping):
-        raise ValueError(f"the provenance of {group.title} holds no configuration")
+    nodes = {"method": _nodes("method", records, methods), "metric": _nodes("metric", records, metrics)}
+    recorded, given = {**records[-1]["config"], **nodes}, overrides(arguments.overrides)
     if arguments.trust:
         parts, protocol = {kind: recorded[kind] for kind in KINDS}, recorded["protocol"]
     else:
