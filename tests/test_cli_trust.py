@@ -43,19 +43,17 @@ CALLABLES = [
 def recorded(*words: str) -> dict[str, Any]:
     """A configuration as provenance records it."""
     config = composed(["model=lenet5", "dataset=mnist", "method=[gc]", "metric=[ins]", *words])
-    made = OmegaConf.to_container(OmegaConf.masked_copy(config, [*KINDS, "protocol"]), resolve=True)
-    assert isinstance(made, dict)
-    return made
+    made: Any = OmegaConf.to_container(OmegaConf.masked_copy(config, [*KINDS, "protocol"]), resolve=True)
+    return dict(made)
 
 
 RECORDED = recorded()
 
 
-def node(config: dict[str, Any], kind: str) -> dict[str, Any]:
+def node(config: dict[str, Any], kind: str) -> Any:
     """The part of a kind in a configuration of one method and one metric."""
-    return {"method": lambda: config["method"]["gc"], "metric": lambda: config["metric"]["ins"]}.get(
-        kind, lambda: config[kind]
-    )()
+    only = {"method": "gc", "metric": "ins"}
+    return config[kind][only[kind]] if kind in only else config[kind]
 
 
 @pytest.mark.parametrize("target", CALLABLES, ids=repr)

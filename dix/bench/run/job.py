@@ -141,7 +141,7 @@ class Job:
             "label": self.methods[method].label,
             "role": getattr(self.methods[method], "role", BASELINE),
             "metric_label": self.metrics[metric].label,
-            "better": {True: "higher", False: "lower"}.get(self.metrics[metric].higher_is_better, "neither"),
+            "better": {True: "higher", False: "lower", None: "neither"}[self.metrics[metric].higher_is_better],
         }
         model, dataset, protocol = self.group
         return StoredCell(model, dataset, method, metric, protocol, identity, printed)
