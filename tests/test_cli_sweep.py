@@ -124,7 +124,7 @@ def test_a_joblib_process_that_is_killed_cancels_nobody_and_is_named(tmp_path: P
     result = dix(tmp_path, "run", "-m", *SMALL, *launcher, "--config-dir=mine")
     assert result.returncode == 1
     [line] = [line for line in result.stderr.splitlines() if line.startswith("dix: failed: ")]
-    assert "its process died without a word, 3 times" in line
+    assert "its process ended without an error message 3 times" in line
     cells = {cell.method: cell.done for cell in survey(ResultStore(tmp_path / "results" / "sweep")).cells}
     assert cells == {"deadly": 0, "random": 2, "center": 2, "ones": 2}
 

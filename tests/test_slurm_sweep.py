@@ -142,7 +142,7 @@ def test_jobs_that_are_cancelled_requeued_and_late_end_with_the_bits_of_one_proc
     wait_for("the requeued job", lambda: not listed(slurm))
 
     assert sweep.returncode == 1, said
-    assert "did not come to its end" in said
+    assert "ended before it was finished" in said
     assert "run.only=failed" in said
     assert 1 <= done(folder, "slow_cancelled") < IMAGES
     assert [done(folder, method) for method in ("gc", "slow_killed", "slow_requeued", "slow_late")] == [IMAGES] * 4

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 
 from dix import __version__
 from dix.cli.options import AnyOrder
+from dix.cli.output import printable_output, tell
 
 #: Subcommands: the module that has `add_arguments(parser)` and `main(arguments) -> exit code`, and a line of help.
 COMMANDS = {
     "run": ("dix.cli.run", "run a job, or a sweep with -m: dix run model=resnet101 method=[gc,dix3]"),
     "list": ("dix.cli.listing", "list models, methods, data sets, metrics, protocols, experiments"),
-    "bench": ("dix.cli.bench", "time methods and metrics, beside the libraries people use for them"),
+    "bench": ("dix.cli.bench", "time methods and metrics, and compare with the libraries people use for them"),
     "check": ("dix.cli.check", "does your own method, metric, data set or model hold its contract?"),
     "data": ("dix.cli.data", "check or prepare a data set: dix data check imagenet"),
     "train": ("dix.cli.train", "train a model on true or permuted labels: dix train experiment=train_digits"),
@@ -42,9 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         options = parser.parse_args(given)
-        return int(importlib.import_module(COMMANDS[options.command][0]).main(options))
+        with printable_output():
+            return int(importlib.import_module(COMMANDS[options.command][0]).main(options))
     except KeyboardInterrupt:
-        print("dix: interrupted; what was stored stays, the same command goes on from there", file=sys.stderr)
+        tell("interrupted; what was stored stays, the same command goes on from there")
         return 130
     except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -52,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
-        print(f"dix: {_message(error)}", file=sys.stderr)
+        tell(_message(error))
         return 1
 
 

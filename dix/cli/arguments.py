@@ -23,6 +23,8 @@ ACCEPTED: Mapping[Any, tuple[type, ...]] = {
     Mapping: (dict,),
 }
 
+PLURALS: Mapping[Any, str] = {int: "integers", float: "numbers", str: "texts"}
+
 
 def check_arguments(function: Callable[..., Any], arguments: Mapping[str, Any], key: str) -> None:
     """Raise ValueError that names the key where an argument is unknown, missing, or of another type than declared."""
@@ -92,5 +94,7 @@ def told(wanted: Any) -> str:
         return " or ".join(told(one) for one in inner)
     if origin is Literal:
         return "one of " + ", ".join(map(str, inner))
+    if (origin or wanted) in (list, tuple, Sequence) and inner and inner[0] in PLURALS:
+        return f"a list of {PLURALS[inner[0]]}"
     names = {int: "an integer", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
     return names.get(wanted, "a mapping" if (origin or wanted) in (dict, Mapping) else "a list")

@@ -1,4 +1,4 @@
-"""`dix bench`: what methods and metrics cost on this machine, beside the ways they are usually computed."""
+"""`dix bench`: what methods and metrics cost on this machine, and what the usual ways cost."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from dix.seeding import generator
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to time."""
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="methods|libraries|metrics")
-    methods = kinds.add_parser("methods", help="images per second and forward-equivalents, beside the literal way")
+    methods = kinds.add_parser("methods", help="images per second and forwards, compared with the literal way")
     add_overrides(methods, "model=resnet101 model.weights=random method=[dix3,gc] ...")
     methods.add_argument("--batch", type=int, default=8, help="images explained together")
     methods.add_argument("--literal", type=int, default=1, help="images that the literal way explains; 0: none")
-    libraries = kinds.add_parser("libraries", help="AC and FG beside grad-cam, GIG and BIG beside saliency")
+    libraries = kinds.add_parser("libraries", help="AC and FG compared with grad-cam, GIG and BIG with saliency")
     add_overrides(libraries, "model=resnet101 model.weights=random method=[ac,fg,gig,big]")
     libraries.add_argument("--batch", type=int, default=8, help="images explained together by this suite")
     libraries.add_argument("--steps", type=int, default=3, help="steps of GIG and BIG, on both sides")
-    metrics = kinds.add_parser("metrics", help="every metric, and SIC and AIC beside saliency")
+    metrics = kinds.add_parser("metrics", help="every metric, and SIC and AIC compared with saliency")
     metrics.add_argument("--side", type=int, default=224, help="images' height and width in pixels")
     metrics.add_argument("--images", type=int, default=3, choices=(1, 2, 3))
 

@@ -1,4 +1,4 @@
-"""Time baselines beside the library that people use for them: the same network, images and steps, in one run.
+"""Time baselines against the library that people use for them: the same network, images and steps, in one run.
 
 CPU seconds of this process on one thread, so that other work on the machine counts as little as can be.
 """

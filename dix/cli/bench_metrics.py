@@ -1,4 +1,4 @@
-"""Time every metric per map, and SIC and AIC beside PAIR's implementation on the same maps in the same run.
+"""Time every metric per map, and SIC and AIC against PAIR's implementation on the same maps in the same run.
 
 CPU seconds of this process on one thread; the model is a formula that costs next to nothing, so the time is the
 metrics' own. Run with OMP_NUM_THREADS=1: BLAS threads slow both sides down by waiting for each other.
@@ -91,7 +91,7 @@ def _webp(image: np.ndarray) -> int:
 
 
 def compare(kind: str, count: int, side: int) -> str:
-    """One line: this project's SIC + AIC beside the library's, per map, and how far the results are apart."""
+    """One line: this project's SIC + AIC and the library's, per map, and how far the results are apart."""
     images = photos(side)[:count]
     model, maps = Closeness(images), maps_of(kind, count, side)
     targets = torch.arange(count)

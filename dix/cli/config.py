@@ -15,8 +15,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dix.cli.aliases import known_as
+from dix.cli.arguments import told
 from dix.cli.options import GROUPS
-from dix.cli.schema import register
+from dix.cli.schema import register, type_of
 from dix.cli.words import first_line, nearest
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -89,7 +91,8 @@ def _check_options(overrides: Sequence[Override]) -> None:
             for choice in _choices(override):
                 if choice not in (*known, "null"):
                     raise ValueError(
-                        f"no {group} called {choice!r}{nearest(choice, known)}; `dix list {group}` shows all"
+                        f"no {group} called {choice!r}{known_as(choice, files(group, folders))}; "
+                        f"`dix list {group}` shows all"
                     )
 
 
@@ -125,6 +128,10 @@ def _first_of_sweep(override: Override) -> str:
 def explained(error: Exception) -> str:
     """What is wrong with a configuration, in a line for people."""
     text = str(error)
+    wrong = re.match(r"Error merging override \+*([\w.]+)=(.*)", text)
+    wanted = type_of(wrong[1]) if wrong else None
+    if wrong and wanted is not None:
+        return f"{wrong[1]}: expected {told(wanted)}, got {wrong[2]}"
     unknown = re.search(r"Key '([^']+)' (?:is not in struct|not in '(\w+)')", text)
     full = re.search(r"full_key: (\S+)", text)
     if unknown:

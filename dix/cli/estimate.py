@@ -6,13 +6,10 @@ import argparse
 import dataclasses
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
-from multiprocessing import get_context
-from typing import Any
 
 from omegaconf import DictConfig
 
+from dix.bench.run import runtime
 from dix.bench.run.calibrate import calibrate
 from dix.bench.run.estimate import Forecast, Work, forecast, remaining
 from dix.bench.run.job import Job
@@ -46,10 +43,7 @@ def _forecast(config: DictConfig, images: int, pretended: int | None) -> Forecas
     begun = time.perf_counter()
     job = open_job(config)
     start = time.perf_counter() - begun
-    pool: Any = nullcontext()
-    if job.run.workers:
-        pool = ProcessPoolExecutor(job.run.workers, mp_context=get_context("spawn"))
-    with pool as workers:
+    with runtime.worker_pool(job.run.workers) as workers:
         prices = calibrate(job, images, workers, start=start)
     return forecast(job, prices, _work(job, config.run.results, pretended))
 

@@ -13,6 +13,8 @@ from rich.progress import Progress as Bar
 
 from dix.bench.run.evaluate import Progress
 from dix.bench.run.job import Job
+from dix.cli.output import tell
+from dix.text import printable
 
 #: Seconds between two lines in a log.
 INTERVAL = 30.0
@@ -25,7 +27,7 @@ def progress_of(job: Job, wanted: bool) -> Iterator[Progress]:
         yield lambda done, total: None
     elif sys.stderr.isatty():
         with _bar() as bar:
-            task = bar.add_task(job.name, total=None)
+            task = bar.add_task(printable(job.name), total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
     else:
         yield _lines(job.name)
@@ -33,7 +35,7 @@ def progress_of(job: Job, wanted: bool) -> Iterator[Progress]:
 
 def _bar() -> Bar:
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -55,10 +57,6 @@ def _lines(name: str) -> Progress:
         elif now - last >= INTERVAL or done == total:
             last = now
             left = (now - start) / max(done - first, 1) * (total - done)
-            print(
-                f"{name}: batch {done}/{total}, {now - start:.0f} s, about {left:.0f} s left",
-                file=sys.stderr,
-                flush=True,
-            )
+            tell(f"{name}: batch {done}/{total}, {now - start:.0f} s, about {left:.0f} s left")
 
     return show

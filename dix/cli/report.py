@@ -34,6 +34,7 @@ from dix.cli.pictures import gallery_of
 from dix.explainer import CONTROL, PROPOSED
 from dix.files import write_atomic
 from dix.metrics.derived import Difference, StoredMean
+from dix.text import printable
 
 #: Columns that tables compute from others, where those are stored.
 DERIVED = {"srg": Difference("neg", "pos", "SRG")}
@@ -79,9 +80,14 @@ def write(folder: Path, title: str = "", number: int | None = None, folders: Seq
     plans = plans_of(store, title, number, folders)
     table = joined([build(_of_protocol(evidence, name), plan) for name, plan in plans.items()])
     for name, text in documents(table, evidence, plans, folder).items():
-        write_atomic(folder / name, text)
+        write_atomic(folder / name, shown(text))
         print(folder / name)
     return table
+
+
+def shown(text: str) -> str:
+    """A document without characters that act on the terminal or page that shows it; line ends stay."""
+    return printable(text, keep="\n\t\r")
 
 
 def gaps(table: Table) -> list[str]:
@@ -106,7 +112,7 @@ def _compare(first: Path, second: Path, folders: Sequence[Path] = ()) -> int:
     print(text)
     for suffix, content in (("md", text), ("csv", comparison_csv(comparison))):
         path = first / f"compare-{second.name}.{suffix}"
-        write_atomic(path, content)
+        write_atomic(path, shown(content))
         print(path)
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import shlex
@@ -13,6 +14,7 @@ from typing import Any
 
 from dix.cli.config import CONF, composed
 from dix.cli.options import add_overrides, overrides_of
+from dix.cli.output import printable_output, tell
 from dix.extras import optional
 
 #: A sweep whose launcher broke is handed over again, for what is left, until it has been so often in all.
@@ -30,12 +32,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-m", "--multirun", action="store_true", help="a sweep: model=resnet50,vgg19 is one job for each"
     )
     parser.add_argument("-c", "--cfg", choices=("job", "hydra", "all"), help="print the configuration and run nothing")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = settings_help()
     parser.add_argument("--resolve", action="store_true", help="with --cfg: references like ${run.name} filled in")
 
 
 def main(options: argparse.Namespace) -> int:
     """Check the configuration, hand over to Hydra, and say what failed; 0 where everything is stored."""
     return run(overrides_of(options), options.multirun, _shown(options))
+
+
+def settings_help() -> str:
+    """Every setting of a run and of a protocol in a line with its default, from the docstrings of their classes."""
+    from dix.cli.schema import described, type_of
+
+    lines = []
+    for group in ("run", "protocol"):
+        settings = type_of(group)
+        about = described(settings)
+        lines += ["", f"{group}.KEY=VALUE, with the default:"]
+        for name, default in vars(settings()).items():
+            lines.append(f"  {name}={_yaml(default)}\n      {about.get(name, str())}")
+    return "\n".join(lines)
+
+
+def _yaml(value: Any) -> str:
+    """A value as it is written in an override."""
+    return json.dumps(value).replace('"', "").replace(", ", ",")
 
 
 def _shown(options: argparse.Namespace) -> list[str]:
@@ -114,7 +137,9 @@ def _sweep(words: list[str], results: str, launcher: Any, batch: int | None) -> 
     trouble = ""
     for number in range(PASSES):
         try:
-            _hand_over([*words, "hydra.launcher.pre_dispatch=1"] if "n_jobs" in launcher and number > 1 else words)
+            _hand_over(
+                [*words, "hydra.launcher.pre_dispatch=1"] if "n_jobs" in launcher and number > 1 else words, True
+            )
             return ""  # what was left out is on record as failed
         except Exception as error:
             library = type(error).__module__.split(".")[0]
@@ -124,7 +149,7 @@ def _sweep(words: list[str], results: str, launcher: Any, batch: int | None) -> 
             if library == "submitit" and _wait_for_slurm(Path(results)) < (batch or sys.maxsize):
                 return trouble  # SLURM itself queues again what it lost; all the others were started
             os.environ["DIX_GIVE_UP_AFTER"] = str(PATIENCE[library])
-            print(f"dix: {trouble}; going on with what is left", file=sys.stderr)
+            tell(f"{trouble}; going on with what is left")
     return trouble
 
 
@@ -162,31 +187,44 @@ def _first_line(text: str) -> str:
 
 def _say(words: Sequence[str], failed: Sequence[str], stopped: Sequence[str], trouble: str) -> None:
     """The last lines of a run that is not complete: what is missing, and the command for just that."""
-    lines = [f"failed: {name}" for name in failed] + [f"did not come to its end: {name}" for name in stopped]
+    lines = [f"failed: {name}" for name in failed] + [f"ended before it was finished: {name}" for name in stopped]
     if trouble:
         lines.append(f"the launcher reported {trouble}")
     if lines:
         again = [word for word in words if not word.startswith("run.only=")]
         lines.append(f"the rest is stored. Again, only these: dix run {shlex.join([*again, 'run.only=failed'])}")
-        print("\n".join(f"dix: {line}" for line in lines), file=sys.stderr)
+        tell("\ndix: ".join(lines))
 
 
-def _hand_over(words: list[str]) -> None:
-    """Run Hydra's own application with these words, and let its exceptions through as they are."""
+def _hand_over(words: list[str], sweep: bool = False) -> None:
+    """Run Hydra's own application with these words, and let its exceptions through as they are.
+
+    Hydra prints a line of its own about a job that raises; a single job's error is kept from it and raised here.
+    """
     import hydra
 
     from dix.cli.schema import register
 
     register()
+    raised: list[BaseException] = []
+
+    def alone(config: Any) -> None:
+        try:
+            task(config)
+        except BaseException as error:
+            raised.append(error)
+
     arguments, level = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     sys.argv = ["dix", *words]
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(task)()
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(task if sweep else alone)()
     finally:
         sys.argv = arguments
         if level is None:
             del os.environ["HYDRA_FULL_ERROR"]
+    if raised:
+        raise raised[0]
 
 
 def task(config: Any) -> None:
@@ -194,4 +232,5 @@ def task(config: Any) -> None:
     from dix.cli.task import run_job
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    run_job(config)
+    with printable_output():
+        run_job(config)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_type_hints
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
@@ -24,6 +26,24 @@ class RootConfig:
     run: Run = field(default_factory=Run)
     sanity: Sanity = field(default_factory=Sanity)
     train: Train = field(default_factory=Train)
+
+
+def type_of(key: str) -> Any:
+    """The declared type of a setting such as "run.limit", or None where the schema leaves it open."""
+    wanted: Any = RootConfig
+    for name in key.split("."):
+        wanted = get_type_hints(wanted).get(name) if dataclasses.is_dataclass(wanted) else None
+    return wanted
+
+
+def described(settings: type) -> dict[str, str]:
+    """By setting, what its class's docstring says about it in a line "name: what it is."."""
+    found: dict[str, str] = {}
+    for line in inspect.cleandoc(settings.__doc__ or "").splitlines():
+        name, colon, about = line.partition(": ")
+        if colon and name in {field.name for field in dataclasses.fields(settings)}:
+            found[name] = about.rstrip(".")
+    return found
 
 
 def register() -> None:

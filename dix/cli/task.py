@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from dix.bench.run.outcome import Outcome
 from dix.bench.store.cells import Group
 from dix.bench.store.ledger import RUNNING
 from dix.bench.store.results import ResultStore
+from dix.cli.output import tell
 from dix.cli.progress import progress_of
 from dix.cli.session import open_job
 
@@ -44,7 +44,7 @@ def run_job(config: DictConfig) -> None:
     except Exception as error:
         if not sweep or type(error).__module__.startswith("submitit"):
             raise
-        print(f"dix: {key}: {error}", file=sys.stderr)
+        tell(f"{key}: {error}")
         _record_failure(store, key, str(error))
     else:
         store.forget("failures", key)
@@ -70,7 +70,8 @@ def _died_too_often(store: ResultStore, key: str) -> bool:
     limit = int(os.environ.get(GIVE_UP, 0))
     if not limit or record is None or record["state"] != RUNNING or record["attempts"] < limit:
         return False
-    _record_failure(store, key, f"its process died without a word, {record['attempts']} times (out of memory?)")
+    times = record["attempts"]
+    _record_failure(store, key, f"its process ended without an error message {times} times (was it out of memory?)")
     return True
 
 

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Print every row beside its recomputed self; 1 where one differs."""
+    """Print every row and its recomputed value; 1 where one differs."""
     store = ResultStore(results_folder(arguments.results))
     names = sample(store.rows(), arguments.sample, arguments.seed)
 

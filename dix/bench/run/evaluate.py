@@ -6,9 +6,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context
 
-from dix.bench.run import plan
+from dix.bench.run import plan, runtime
 from dix.bench.run.buffer import RowBuffer
 from dix.bench.run.gallery import Gallery
 from dix.bench.run.guard import Guard, Left, Tampering, told
@@ -107,10 +106,7 @@ class _Evaluation:
 
     @contextmanager
     def _pool(self) -> Iterator[ProcessPoolExecutor | None]:
-        if self.job.run.workers < 1:
-            yield None
-            return
-        with ProcessPoolExecutor(self.job.run.workers, mp_context=get_context("spawn")) as pool:
+        with runtime.worker_pool(self.job.run.workers) as pool:
             yield pool
 
     def _batch(self, step: Step, batch: Batch, worker: Worker) -> None:

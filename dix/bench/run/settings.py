@@ -9,28 +9,37 @@ from dataclasses import dataclass, field
 class ScoreProtocol:
     """Everything of a protocol that defines a score.
 
-    name, version: of the protocol; both are part of every result's identity.
-    target: the explained class: "predicted" or "label" (the data set's, where it has one).
+    name: the protocol's name, part of every result's identity.
+    version: the protocol's version, likewise.
+    target: the class that is explained: "predicted", or "label" (the data set's, where it has one).
     hit: the class that counts as a hit in NEG and POS: "label" (where there is one) or "predicted".
     score_class: the class whose probability is scored: "explained", "label" (where there is one) or "predicted".
     unlabelled: images without a label: "predicted" lets the predicted class stand in, "drop" excludes them.
-    fractions: shares of pixels that are masked; 0.0 is the unmasked image.
+    fractions: shares of the pixels that are masked; 0.0 is the unmasked image.
     auc: "trapezoid" over the fractions times 100, "mean" of the levels, or "normalised" to the width of the fractions.
-    fill, soft_fill: what masked pixels become, and what the soft mask of ADP, PIC and ADD fades to, in pixel space:
-    "black", "mean" (of the image), "imagenet", "model_mean" (0 after the model's normalisation) or "blur".
-    ties: order of equally relevant pixels: "index" (row by row) or "random" (seeded by image).
-    schedule: of INS and DEL: "thesis" (that of NEG and POS) or "rise".
-    constant_maps: "count" them as they are, "drop" them, or take them for "zero"; nan_maps: "drop" maps that are not
-    finite or take them for "zero"; segmentation_maps: both kinds in the segmentation metrics, "drop" or "zero".
+    fill: what masked pixels become: "black", "mean" (of the image), "imagenet", "model_mean" or "blur".
+    soft_fill: what the soft mask of ADP, PIC and ADD fades to; "model_mean" is 0 after the model's normalisation.
+    ties: the order of equally relevant pixels: "index" (row by row) or "random" (seeded by the image).
+    schedule: the schedule of INS and DEL: "thesis" (that of NEG and POS) or "rise".
+    constant_maps: "count" them as they are, "drop" them, or take them for "zero".
+    nan_maps: "drop" maps that are not finite, or take them for "zero".
+    segmentation_maps: both kinds in the segmentation metrics: "drop" or "zero".
     void: mask pixels that belong to nothing: "ignore", "foreground" or "background".
     preprocess: "direct" resizes to the model's size without a crop; "checkpoint" does what the checkpoint recommends.
-    antialias: of the image's resize. map_resize: how maps are enlarged to the image.
-    thresholds, start_pixels, start_mask, reveal, monotone, aggregate, min_pred_value, sic_output, sic_input: of SIC and
-    AIC: shares of revealed pixels; share of pixels known from the start; one set of them for each "image", or for each
-    "metric", method and image; "quantile" (ties revealed together) or "rank"; running maximum of the curve; "median" or
-    "mean" curve; images whose clean prediction is below the limit are excluded; SIC's "softmax" or "logit"; pixels
-    "normalised" as the model expects, or "raw".
-    dtype: precision of the network. tf32: allow TF32 on GPUs that have it. seed: of everything random.
+    antialias: whether images are smoothed when they are made smaller.
+    map_resize: how maps are enlarged to the image.
+    thresholds: SIC and AIC: shares of the pixels that are revealed.
+    start_pixels: SIC and AIC: share of the pixels that are known from the start.
+    start_mask: SIC and AIC: one set of them for each "image", or for each "metric", method and image.
+    reveal: SIC and AIC: "quantile" (equally relevant pixels are revealed together) or "rank".
+    monotone: SIC and AIC: whether a curve never falls (its running maximum is taken).
+    aggregate: SIC and AIC: the "median" or the "mean" curve of all images.
+    min_pred_value: SIC and AIC: images whose unaltered prediction is lower are left out.
+    sic_output: what SIC scores: the "softmax" or the "logit".
+    sic_input: SIC and AIC: pixels "normalised" as the model expects, or "raw".
+    dtype: the network's precision: "float32", "float64", "bfloat16" or "float16".
+    tf32: whether GPUs that have TF32 may use it.
+    seed: the seed of everything random.
     """
 
     name: str = ""
@@ -72,14 +81,21 @@ class ScoreProtocol:
 class Run:
     """Everything of a run that does not define a score.
 
-    name: of the results. results: the folder they are stored in.
-    device: "auto", "cpu", "cuda" or "mps". batch_size: images explained together. chunk: most rows in one forward pass
-    of a path or a probe, 0 for what is fastest. threads: of the CPU, 0 for torch's choice. workers: that decode images
-    and encode for SIC/AIC.
-    limit: only the first so many images. shard: [i, n], the i-th of n parts of the images. only: "all", or "failed" to
-    run only jobs that failed. on_error: an unreadable image: "stop" or "skip" (and say so).
-    deterministic: only algorithms that give equal bits twice. flush_seconds: longest time before rows are on disk.
-    gallery: images whose maps are kept as pictures. progress: show a progress bar on a terminal.
+    name: the name of the results.
+    results: the folder in which the results are stored.
+    device: "auto" (the best there is), "cpu", "cuda", "cuda:N" or "mps".
+    batch_size: how many images are explained together.
+    chunk: most rows in one forward pass of a path or a probe; 0: what is fastest.
+    threads: of the CPU; 0: those of the SLURM task, or PyTorch's own choice.
+    workers: processes that decode images and encode them for SIC and AIC.
+    limit: only the first so many images; null: all.
+    shard: [i, n] is the i-th of n parts of the images.
+    only: "all" jobs, or only those that "failed".
+    on_error: what an unreadable image does: "stop" the run, or be left out and named ("skip").
+    deterministic: whether only algorithms are used that give equal bits twice.
+    flush_seconds: the longest time before computed rows are on disk.
+    gallery: how many images have their maps kept as pictures.
+    progress: whether progress is shown.
     """
 
     name: str = "run"
