@@ -52,7 +52,7 @@ def settings_help() -> str:
         about = described(settings)
         lines += ["", f"{group}.KEY=VALUE, with the default:"]
         for name, default in vars(settings()).items():
-            lines.append(f"  {name}={_yaml(default)}\n      {about.get(name, str())}")
+            lines.append(f"  {name}={_yaml(default)}\n      {about.get(name, '')}")
     return "\n".join(lines)
 
 
