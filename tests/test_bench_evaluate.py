@@ -112,7 +112,9 @@ def test_adding_a_method_computes_only_that_method(tmp_path: Path) -> None:
 def test_batch_size_and_chunk_change_no_score(tmp_path: Path, run_settings: dict[str, int]) -> None:
     whole, other = run(tmp_path / "a"), run(tmp_path / "b", **run_settings)
     assert whole[["method", "metric", "image"]].equals(other[["method", "metric", "image"]])
-    np.testing.assert_allclose(other["value"], whole["value"], rtol=0, atol=1e-4)
+    # Logits of up to 10 carry some 10 roundings of a sum of 96 terms, a probability a quarter of their error, a score
+    # 100 times that: 1.5e-4. A masked pixel or a decision that differed would be worth a tenth at least.
+    np.testing.assert_allclose(other["value"], whole["value"], rtol=0, atol=1e-3)
 
 
 def test_the_identity_knows_what_defines_a_score_and_nothing_else() -> None:
