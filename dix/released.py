@@ -1,6 +1,6 @@
 """What the authors' published code computes under the name of DIX, which is not what the thesis's equations say.
 
-A method of its own beside the thesis's, so that both can be measured. For a layer's activation x [C, h, w]:
+A method of its own, apart from the thesis's, so that both can be measured. For a layer's activation x [C, h, w]:
 
 - z is the minimum over channels at each place (the thesis: over places in each channel), N = 4.
 - phi(r, g) = ReLU(r) ReLU(g), and step n has the weight n; h is one number, |x - z| / N^2 with the Frobenius norm.

@@ -56,7 +56,7 @@ class ImageBatch:
     masks: [B, H, W] truth mask (1 object, 0 background, -1 void), or None where the data set has none.
     has_mask: [B] False where an image has no truth mask although the data set has some.
     model_mean: the colour that the model's normalisation takes to 0, a pixel value for each channel; None if unknown.
-    pool: worker processes for CPU work beside the model's forwards, or None: work in this process.
+    pool: worker processes for CPU work besides the model's forwards, or None: work in this process.
     """
 
     ids: Sequence[str]

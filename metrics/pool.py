@@ -1,4 +1,4 @@
-"""Work beside the model's forwards."""
+"""Work besides the model's forwards."""
 
 from __future__ import annotations
 

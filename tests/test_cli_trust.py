@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
+from PIL import Image
 
 from dix.bench.store.results import ResultStore
 from dix.cli import main
@@ -274,3 +276,55 @@ def test_trust_runs_what_the_folder_names(
     main(["verify", str(folder), "--sample", "1", "--trust"])
     assert "somebodys" in sys.modules
     monkeypatch.delitem(sys.modules, "somebodys")
+
+
+def _link_photo(picture: Path) -> None:
+    photo = picture / "photo.png"
+    photo.rename(picture.parents[3] / "mine.png")
+    photo.symlink_to(picture.parents[3] / "mine.png")
+
+
+def _huge(picture: Path) -> None:
+    Image.new("1", (5_000, 4_000)).save(picture / "photo.png")
+
+
+PICTURES: dict[str, Callable[[Path], object]] = {
+    "a link": _link_photo,
+    "a huge picture": _huge,
+    "no picture": lambda picture: (picture / "photo.png").write_text("text"),
+    "no record": lambda picture: (picture / "about.json").write_text("[]"),
+    "another record": lambda picture: (picture / "about.json").write_text('{"image": 1}'),
+    "no JSON": lambda picture: (picture / "about.json").write_bytes(b"\xff{"),
+}
+
+
+@pytest.mark.parametrize("damage", PICTURES)
+def test_a_kept_picture_that_cannot_be_trusted_is_left_out_and_named(
+    damage: str, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "r"
+    shutil.copytree(results, folder)
+    first, second = sorted(path.parent for path in folder.glob("images/*/*/about.json"))
+    PICTURES[damage](first)
+    assert main(["report", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert f"left out of the page: the picture in {first}" in out
+    assert f"picture in {second}" not in out
+    assert "data:image/webp" in (folder / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_label_reaches_neither_terminal_nor_page_as_an_escape_sequence(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "r"
+    shutil.copytree(results, folder)
+    store = ResultStore(folder)
+    for name, record in store.records.all("cells").items():
+        record["printed"]["label"] = "GC\x1b[2J\u202e"
+        store.records.write("cells", name, record)
+    assert main(["report", str(folder)]) == 0
+    assert "\x1b" not in capsys.readouterr().out
+    for name in ("table.md", "table.csv", "table.tex", "index.html", "claims.csv"):
+        text = (folder / name).read_text(encoding="utf-8")
+        assert "\x1b" not in text
+        assert "\u202e" not in text

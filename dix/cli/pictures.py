@@ -14,10 +14,13 @@ from dix.bench.report.html import GalleryItem
 from dix.bench.tables import samples
 from dix.bench.tables.samples import Block
 from dix.bench.tables.table import Evidence, Table
+from dix.cli.words import first_line
 from dix.pictures import overlay, without_peaks
 
 #: Most bytes of pictures in a page.
 PAGE = 6_000_000
+#: Most pixels of a picture; kept pictures have the side of a network's input.
+LARGEST = 4096**2
 
 
 def gallery_of(folder: Path, table: Table, evidence: Evidence) -> list[GalleryItem]:
@@ -31,12 +34,25 @@ def gallery_of(folder: Path, table: Table, evidence: Evidence) -> list[GalleryIt
     order = [(place, group) for group, files in groups.items() for place in range(len(files))]
     items, left = {}, PAGE
     for place, group in sorted(order):
-        item = _gallery_item(groups[group][place].parent, table, evidence)
+        item = _readable_item(groups[group][place].parent, table, evidence)
+        if item is None:
+            continue
         left -= sum(map(len, (item.photo_png, *item.overlays.values())))
         if left < 0:
             break
         items[group, place] = item
     return [items[key] for key in sorted(items)]
+
+
+def _readable_item(folder: Path, table: Table, evidence: Evidence) -> GalleryItem | None:
+    """A kept picture; None, with a line that says so, where a file is damaged, or a link to some other picture."""
+    try:
+        if any(path.is_symlink() for path in (folder.parent.parent, folder.parent, folder, *folder.iterdir())):
+            raise ValueError("it holds a link")
+        return _gallery_item(folder, table, evidence)
+    except (OSError, ValueError, LookupError, TypeError, Image.DecompressionBombError) as error:
+        print(f"left out of the page: the picture in {folder}: {first_line(error)}")
+        return None
 
 
 def _gallery_item(folder: Path, table: Table, evidence: Evidence) -> GalleryItem:
@@ -69,4 +85,6 @@ def webp_bytes(pixels: np.ndarray) -> bytes:
 def _pixels(path: Path) -> np.ndarray:
     """A picture in [0, 1]."""
     with Image.open(path) as image:
+        if image.width * image.height > LARGEST:
+            raise ValueError(f"{path.name} has {image.width} x {image.height} pixels")
         return np.asarray(image, dtype=float) / 255

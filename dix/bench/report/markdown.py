@@ -36,7 +36,7 @@ def markdown_escape(text: str) -> str:
 
 
 def render_markdown(table: Table) -> str:
-    """The table as the thesis prints it, then the same beside the thesis's values, the evidence, and the claims."""
+    """The table as the thesis prints it, then the same with the thesis's values, the evidence, and the claims."""
     parts = [f"# {markdown_escape(table.title)}"] if table.title else []
     parts += ["\n".join(f"- {markdown_escape(line)}" for line in head(table))] if head(table) else []
     for (protocol, dataset), blocks in groups(table).items():

@@ -112,7 +112,7 @@ def forecast(job: Job, prices: Prices, work: Work) -> Forecast:
 
 
 def _probe(prices: Prices, work: Work, probe: Probe) -> tuple[float, float]:
-    """Rows through the model, and seconds beside it, of one probe for all methods."""
+    """Rows through the model, and seconds outside it, of one probe for all methods."""
     maps = sum(images for (_, other), images in work.probes.items() if other == probe)
     first, more = prices.first[probe], prices.more[probe]
     further = maps - work.shared[probe]

@@ -10,7 +10,7 @@ from dix.metrics.api import Probe
 
 @dataclass(frozen=True)
 class Price:
-    """What something costs for one image: seconds beside the model, and rows that go through the model."""
+    """What something costs for one image: seconds outside the model, and rows that go through the model."""
 
     seconds: float = 0.0
     rows: float = 0.0

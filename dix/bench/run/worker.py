@@ -60,7 +60,7 @@ class Findings:
 
 @dataclass(frozen=True)
 class Worker:
-    """Computes batches of a job. cells: of its rows. pool: for CPU work beside the model."""
+    """Computes batches of a job. cells: of its rows. pool: for CPU work outside the model."""
 
     job: Job
     cells: Mapping[tuple[str, str], StoredCell]

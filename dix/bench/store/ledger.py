@@ -80,7 +80,7 @@ class Ledger:
 
     @property
     def unfinished(self) -> bool:
-        """Whether the job was begun before and did not come to its end."""
+        """Whether the job was begun before and ended before it was finished."""
         return bool(self.before) and self.before["state"] != FINISHED
 
     def __enter__(self) -> Ledger:

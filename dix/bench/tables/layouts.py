@@ -17,7 +17,7 @@ def thesis_layout(number: int, protocol: str = "thesis", more_metrics: Sequence[
 
 
 def stored_layout(stored: Iterable[Key], skips: Sequence[Skip], plan: Plan) -> TableLayout:
-    """Whatever is stored, or skipped beside something stored; labelled names first, metrics in the plan's order."""
+    """What is stored, or skipped where something else is stored; labelled names first, metrics in the plan's order."""
     keys = list(stored)
     datasets = _ordered((key.block.dataset for key in keys), plan.labels.datasets)
     models = _ordered((key.block.model for key in keys), plan.labels.models)

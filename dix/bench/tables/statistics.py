@@ -25,7 +25,7 @@ Weights = NDArray[np.floating[Any]]
 #: ``reduce(weights [R, n]) -> [R]``, or ``reduce(None) -> [1]`` with every image once.
 Reduce = Callable[[Weights | None], Floats]
 
-#: Scores that are reduced beside each other, where there are as many cores; each holds memory of its own.
+#: Scores that are reduced at the same time, where there are as many cores; each holds memory of its own.
 SCORES_AT_A_TIME = 4
 #: Draws this close to the estimate, relative to their size, are ties: sums differ in the last bits between machines.
 TIE = 1e-12
