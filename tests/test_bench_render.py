@@ -152,7 +152,7 @@ def test_csv_holds_every_cell_in_full():
         "gc",
     )
     excluded = next(record for record in records if record["method"] == "gc")
-    assert (excluded["excluded"], excluded["excluded_reasons"], excluded["p_holm"]) == ("3", "too unsure: 3", "")
+    assert (excluded["excluded"], excluded["excluded_reasons"], excluded["p"]) == ("3", "too unsure: 3", "")
 
 
 def test_remarks_are_counted_once_for_all_metrics():

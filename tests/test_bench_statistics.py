@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dix.bench.tables import statistics
+from dix.bench.tables import signflip, statistics
+from dix.bench.tables.curves import curve_band
+from dix.bench.tables.ranks import ranks
+from dix.bench.tables.signflip import Paired
 from dix.bench.tables.statistics import Bootstrap, Column, Draws
 
 TEN = np.array([3.0, 0.0, 7.5, 1.0, 2.0, 2.0, 9.0, 4.0, 0.5, 12.0])
@@ -27,13 +30,18 @@ def ratio_column(parts):
     return Column(100 * parts[:, 0] / parts[:, 1], reduce)
 
 
+def reach(n, level):
+    """Student's quantile times sqrt(n / (n - 1)): how many standard errors our intervals reach to each side."""
+    return stats.t.ppf((1 + level) / 2, n - 1) * np.sqrt(n / (n - 1))
+
+
 def scipy_bca(data, statistic, *, seed, resamples=2000, paired=False, level=0.95):
     bounds = stats.bootstrap(
         data,
         statistic,
         n_resamples=resamples,
         method="BCa",
-        confidence_level=level,
+        confidence_level=1 - 2 * stats.norm.sf(reach(len(data[0]), level)),
         rng=np.random.default_rng(seed),
         paired=paired,
         vectorized=True,
@@ -107,18 +115,19 @@ def test_no_image_one_image_and_equal_images_are_said():
     assert np.isnan([none.value, none.low, none.high]).all()
     assert (one.n, one.value, one.note) == (1, 4.5, "one image: no interval")
     assert np.isnan([one.low, one.high]).all()
-    assert (equal.n, equal.note) == (6, "all images score the same")
-    assert equal.value == equal.low == equal.high == pytest.approx(0.1, rel=1e-15)
+    assert (equal.n, equal.note) == (6, "all images score the same: no interval")
+    assert equal.value == pytest.approx(0.1, rel=1e-15)
+    assert np.isnan([equal.low, equal.high]).all()
 
 
 def test_resamples_without_a_score_are_left_out():
     draws = Draws(2.0, np.array([1.0, np.nan, 2.0, 3.0, np.nan]), np.array([2.0, 2.0]))
     low, high = statistics.bca(draws, 0.95)
-    z = stats.norm.ppf(0.975)
+    z = reach(2, 0.95)  # of a jackknife of two
     assert (low, high) == pytest.approx(tuple(np.quantile([1.0, 2.0, 3.0], stats.norm.cdf([-z, z]))), rel=1e-12)
-    empty = statistics.interval(Draws(2.0, np.full(3, np.nan), np.array([2.0, 2.0])), 3, 0.95)
+    empty = statistics.interval(Draws(2.0, np.full(3, np.nan), np.array([2.0, 2.0])), mean_column(TEN), 0.95)
     assert np.isnan([empty.low, empty.high]).all()
-    assert empty.note == "no resample has a score"
+    assert empty.note == "no resample has a score: no interval"
 
 
 def test_bootstrap_refuses_impossible_settings():
@@ -131,55 +140,48 @@ def test_wilcoxon_equals_scipys(n):
     generator = np.random.default_rng(n)
     first = generator.normal(size=n)
     second = first + generator.normal(-1, 1, size=n)
-    paired = statistics.wilcoxon(first, second)
+    paired = signflip.wilcoxon(first, second)
     assert paired.p == stats.wilcoxon(first, second, zero_method="pratt").pvalue
     assert (paired.n, paired.sign) == (n, 1)
-    assert statistics.wilcoxon(second, first).sign == -1
+    assert signflip.wilcoxon(second, first).sign == -1
 
 
 def test_wilcoxon_of_six_improvements_is_exact():
     # All of six distinct differences positive: two of the 2^6 sign patterns are as extreme.
-    paired = statistics.wilcoxon(np.arange(1.0, 7.0), np.zeros(6))
+    paired = signflip.wilcoxon(np.arange(1.0, 7.0), np.zeros(6))
     assert (paired.p, paired.sign) == (2 / 64, 1)
 
 
 def test_wilcoxon_of_equal_or_absent_scores():
-    assert statistics.wilcoxon(TEN, TEN) == statistics.Paired(10, 1.0, 0)
-    absent = statistics.wilcoxon(np.array([]), np.array([]))
+    assert signflip.wilcoxon(TEN, TEN) == Paired(10, 1.0, 0)
+    absent = signflip.wilcoxon(np.array([]), np.array([]))
     assert absent.n == 0
     assert np.isnan(absent.p)
 
 
 def test_wilcoxon_ranks_equal_pairs_before_it_drops_them():
-    few = statistics.wilcoxon(np.array([1.0, 1.0, 0.0, 1.0, 0.0]), np.array([0.0, 0.0, 0.0, 1.0, 1.0]))
+    few = signflip.wilcoxon(np.array([1.0, 1.0, 0.0, 1.0, 0.0]), np.array([0.0, 0.0, 0.0, 1.0, 1.0]))
     assert few.p == pytest.approx(2 * 4 / 8)  # three ranks of 4, two up: half of the 8 choices of signs reach that sum
     difference = np.array([0.0] * 20 + [-1.0] * 5 + [2.0] * 12 + [3.0] * 3 + [-4.0] * 4)
     # Normal approximation with zeros ranked (Pratt 1959) and tied ranks' variance, by hand.
     rank = stats.rankdata(np.abs(difference)) * (difference != 0)
     z = (rank[difference > 0].sum() - rank.sum() / 2) / np.sqrt((rank**2).sum() / 4)
-    assert statistics.wilcoxon(difference, 0 * difference).p == pytest.approx(2 * stats.norm.sf(abs(z)), rel=1e-9)
-
-
-def test_holm_by_hand():
-    # Sorted .01 .02 .03 .04 times 4 3 2 1 is .04 .06 .06 .04, made non-decreasing.
-    assert statistics.holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
-    assert statistics.holm([0.9, np.nan, 0.6]) == pytest.approx([1.0, np.nan, 1.0], nan_ok=True)
-    assert len(statistics.holm([])) == 0
+    assert signflip.wilcoxon(difference, 0 * difference).p == pytest.approx(2 * stats.norm.sf(abs(z)), rel=1e-9)
 
 
 def test_ranks_follow_the_direction_and_share_ties():
     values = [10.0, 30.0, np.nan, 30.0, 20.0]
-    assert statistics.ranks(values, True) == pytest.approx([4, 1.5, np.nan, 1.5, 3], nan_ok=True)
-    assert statistics.ranks(values, False) == pytest.approx([1, 3.5, np.nan, 3.5, 2], nan_ok=True)
+    assert ranks(values, True) == pytest.approx([4, 1.5, np.nan, 1.5, 3], nan_ok=True)
+    assert ranks(values, False) == pytest.approx([1, 3.5, np.nan, 3.5, 2], nan_ok=True)
 
 
 def test_curve_band_is_students_interval_at_each_point():
-    curves = np.random.default_rng(6).normal(size=(12, 3))
-    mean, low, high = statistics.curve_band(curves)
+    curves = np.random.default_rng(6).normal(size=(12, 3))  # beyond [0, 1]: not cut
+    mean, low, high = curve_band(curves)
     for point in range(3):
         column = curves[:, point]
         expected = stats.t.interval(0.95, 11, loc=column.mean(), scale=stats.sem(column))
         assert (low[point], high[point]) == pytest.approx(expected, rel=1e-12)
         assert mean[point] == pytest.approx(column.mean())
-    single = statistics.curve_band(curves[:1])
+    single = curve_band(curves[:1])
     assert all(np.array_equal(part, curves[0]) for part in single)

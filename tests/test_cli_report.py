@@ -89,7 +89,7 @@ def test_the_thesis_fed_as_measured_reprints_the_thesis(number: int, tmp_path: P
     printed = {key[:3] + (OURS.get(key[3], key[3]),): value for key, value in paper.lookup([number]).items()}
     layout = paper.layout(number)
     records = [record(f"table{number}", model, dataset) for dataset, model in layout.blocks]
-    filled(tmp_path, {key: [value] for key, value in printed.items()}, records)
+    filled(tmp_path, {key: [value, value] for key, value in printed.items()}, records)
     assert main(["report", str(tmp_path)]) == 0
     cells = {(r["model"], r["dataset"], r["method"], r["metric"]): r for r in read_csv(tmp_path / "table.csv")}
     assert set(cells) == set(printed)
@@ -135,7 +135,7 @@ def test_known_rows_give_hand_computed_scores(tmp_path: Path) -> None:
     printed = paper.lookup()["resnet101", "imagenet", "dix3", "neg"]
     assert float(cells["dix3", "neg"]["difference"]) == pytest.approx(36 - printed)
     assert float(cells["dix3", "srg"]["value"]) == 32.0
-    assert float(cells["dix3", "neg"]["p_holm"]) == pytest.approx(0.125)  # all four differences positive: 2 / 2^4
+    assert float(cells["dix3", "neg"]["p_alone"]) == pytest.approx(0.125)  # all four differences positive: 2 / 2^4
     assert cells["gc", "pos"]["second"] == "1"
     assert "# By hand" in (tmp_path / "table.md").read_text(encoding="utf-8")
 
@@ -342,3 +342,33 @@ def test_table_1_of_a_miniature_tree_is_complete_and_marked(
     assert "images: subset random:1" in text
     assert main(["tables", "--limit", "1", "table1", *settings]) == 0
     assert capsys.readouterr().out.count("everything is stored already") == 3
+
+
+def test_two_protocols_are_paired_and_the_difference_in_name_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    values = {("resnet101", "imagenet", m, "neg"): [10.0 + k, 20.0, 30.0] for k, m in enumerate(("gc", "dix3"))}
+    filled(a, values)
+    filled(b, {key: [v + 1 for v in number] for key, number in values.items()}, protocol="corrected")
+    assert main(["report", "--compare", str(a), str(b)]) == 0
+    out = capsys.readouterr().out
+    assert "2 cells differ in the protocol alone (a: thesis, b: corrected), 0 of them equal" in out
+    assert "0 cells are only in a, 0 only in b" in out
+    rows = list(csv.DictReader(io.StringIO((a / "compare-b.csv").read_text(encoding="utf-8"))))
+    assert [(r["protocol"], r["protocol_second"], r["method"]) for r in rows] == [
+        ("thesis", "corrected", "gc"),
+        ("thesis", "corrected", "dix3"),
+    ]
+    assert [float(r["difference"]) for r in rows] == pytest.approx([1, 1])
+    assert [float(r["p"]) for r in rows] == pytest.approx([0.25, 0.25])  # three differences of one size: 2 / 2^3
+
+
+def test_sets_that_share_nothing_are_not_paired(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    filled(a, {("resnet101", "imagenet", "gc", "neg"): [1.0, 2.0]})
+    filled(b, {("vit_base", "imagenet", "t_attr", "neg"): [1.0, 2.0]})
+    assert main(["report", "--compare", str(a), str(b)]) == 0
+    out = capsys.readouterr().out
+    assert "0 cells are in both" in out
+    assert "1 cells are only in a, 1 only in b" in out

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from dix.bench.report.compare import compare_runs, comparison_csv, comparison_markdown
+from dix.bench.report.compare import ResultSet, compare_runs, comparison_csv, comparison_markdown
 from dix.bench.report.csv import render_claims_csv, render_csv
 from dix.bench.report.html import render_html
 from dix.bench.report.latex import render_latex
@@ -104,11 +104,9 @@ def gaps(table: Table) -> list[str]:
 
 def _compare(first: Path, second: Path, folders: Sequence[Path] = ()) -> int:
     """Print two result sets side by side, and keep the comparison in the first folder."""
-    stores = (ResultStore(first), ResultStore(second))
-    evidence = (evidence_of(stores[0]), evidence_of(stores[1]))
-    tables = (_stored_table(stores[0], evidence[0], folders), _stored_table(stores[1], evidence[1], folders))
-    comparison = compare_runs(tables, evidence)
-    text = comparison_markdown(comparison, tables, (first.name, second.name))
+    a, b = _result_set(ResultStore(first), folders), _result_set(ResultStore(second), folders)
+    comparison = compare_runs(a, b)
+    text = comparison_markdown(comparison, (a.table, b.table), (first.name, second.name))
     print(text)
     for suffix, content in (("md", text), ("csv", comparison_csv(comparison))):
         path = first / f"compare-{second.name}.{suffix}"
@@ -117,9 +115,10 @@ def _compare(first: Path, second: Path, folders: Sequence[Path] = ()) -> int:
     return 0
 
 
-def _stored_table(store: ResultStore, evidence: Evidence, folders: Sequence[Path]) -> Table:
-    plans = plans_of(store, "", 0, folders)
-    return joined([build(_of_protocol(evidence, name), plan) for name, plan in plans.items()])
+def _result_set(store: ResultStore, folders: Sequence[Path]) -> ResultSet:
+    evidence, plans = evidence_of(store), plans_of(store, "", 0, folders)
+    table = joined([build(_of_protocol(evidence, name), plan) for name, plan in plans.items()])
+    return ResultSet(table, evidence, plans)
 
 
 def results_folder(name: str) -> Path:

@@ -18,14 +18,24 @@ _VERDICT_FIELDS = (
     "best",
     "second",
     "rank",
-    "p_holm",
+    "shared",
+    "lacks",
     "rival",
+    "lead",
+    "lead_low",
+    "lead_high",
+    "p",
+    "p_alone",
+    "p_wilcoxon",
     "note",
     "reason",
     "excluded_reasons",
     "flagged",
 )
-_CLAIM_FIELDS = ("protocol", "dataset", "model", "metric", "better", "worse", "printed_lead", "lead", "low", "high")
+_CLAIM_FIELDS = (
+    "protocol", "dataset", "model", "metric", "better", "worse", "printed_lead", "lead", "low", "high", "n",
+    "p", "p_alone", "p_wilcoxon", "verdict",
+)  # fmt: skip
 
 
 def render_csv(table: Table) -> str:
@@ -35,7 +45,7 @@ def render_csv(table: Table) -> str:
 
 def render_claims_csv(table: Table) -> str:
     """Every claim as one line, with its evidence and its verdict."""
-    return _csv((*_CLAIM_FIELDS, "n", "p_holm", "verdict"), (_claim_record(claim) for claim in table.claims))
+    return _csv(_CLAIM_FIELDS, (_claim_record(claim) for claim in table.claims))
 
 
 def _csv(header: Sequence[str], records: Iterable[Sequence[object]]) -> str:
@@ -67,10 +77,12 @@ def _cell_record(table: Table, cell: TableCell) -> tuple[object, ...]:
         cell.n,
         sum(cell.excluded.values()),
         *(cell.value, cell.low, cell.high, cell.printed, cell.difference, cell.outside, cell.best, cell.second),
-        *(cell.rank, cell.p, cell.rival, cell.note, cell.reason, reasons, remarks),
+        *(cell.rank, cell.shared, cell.lacks, cell.rival, cell.lead, cell.lead_low, cell.lead_high),
+        *(cell.p, cell.p_alone, cell.p_rank, cell.note, cell.reason, reasons, remarks),
     )
 
 
 def _claim_record(claim: Claim) -> tuple[object, ...]:
-    numbers = (claim.printed, claim.lead, claim.low, claim.high, claim.n, claim.p)
-    return (*claim.block, claim.metric, claim.better, claim.worse, *numbers, claim.verdict)
+    numbers = (claim.printed, claim.lead, claim.low, claim.high, claim.n)
+    tests = (claim.p, claim.p_alone, claim.p_rank)
+    return (*claim.block, claim.metric, claim.better, claim.worse, *numbers, *tests, claim.verdict)

@@ -12,9 +12,15 @@ from dix.bench.report import notes
 from dix.bench.report.charts import forest
 from dix.bench.report.notes import decimals, p_value, signed
 from dix.bench.tables.samples import Block
-from dix.bench.tables.table import CONFIRMED, REFUTED, UNDECIDED, VERDICTS, Claim, Table, TableCell
+from dix.bench.tables.table import BETTER, CONFIRMED, REFUTED, UNDECIDED, VERDICTS, WORSE, Claim, Table, TableCell
 
-TONES = dict.fromkeys(VERDICTS, "") | {CONFIRMED: "good", REFUTED: "bad", UNDECIDED: "open"}
+TONES = dict.fromkeys(VERDICTS, "") | {
+    CONFIRMED: "good",
+    BETTER: "good",
+    REFUTED: "bad",
+    WORSE: "bad",
+    UNDECIDED: "open",
+}
 
 View = dict[str, Any]
 
@@ -131,7 +137,7 @@ def _cell(table: Table, cell: TableCell, scale: tuple[float, float]) -> View:
     drawn = not np.isnan(cell.low)
     return {
         "gap": "",
-        "value": decimals(cell.value),
+        "value": decimals(cell.value) + (notes.APART if cell.lacks else ""),
         "sort": sort_key(cell.value),
         "place": " best" if cell.best else " second" if cell.second else "",
         "hint": _hint(cell),
@@ -147,6 +153,7 @@ def _hint(cell: TableCell) -> str:
     """What the cell's tooltip says: counts, and why there is no interval."""
     reasons = [f"{count} excluded: {reason}" for reason, count in cell.excluded.items()]
     rank = [] if np.isnan(cell.rank) else [f"rank {cell.rank:g}"]
+    rank += [f"over {cell.shared} shared images"] if cell.lacks else []
     return "; ".join([f"n = {cell.n}", *reasons, *rank, *([cell.note] if cell.note else [])])
 
 
@@ -157,7 +164,8 @@ def _thesis(cell: TableCell) -> str:
 
 
 def _test(table: Table, cell: TableCell) -> str:
-    return f"p {p_value(cell.p)} vs {table.labels.method(cell.rival)}" if cell.rival else ""
+    rival = table.labels.method(cell.rival)
+    return f"{signed(cell.lead)} than {rival}, p {p_value(cell.p)}" if cell.rival else ""
 
 
 def claims(table: Table) -> View | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dix.bench.report.notes import UNMEASURED, columns_of, decimals, groups, mark, mean_rank, metric_label, notes
+from dix.bench.report.notes import UNMEASURED, columns_of, decimals, groups, marks, mean_rank, metric_label, notes
 from dix.bench.tables.samples import Block
 from dix.bench.tables.table import Table, TableCell
 
@@ -70,5 +70,5 @@ def _latex_value(cell: TableCell) -> str:
         return latex_escape(UNMEASURED[cell.status])
     text = latex_escape(decimals(cell.value))
     emphasised = f"\\textbf{{{text}}}" if cell.best else f"\\underline{{{text}}}" if cell.second else text
-    sign = mark(cell)
+    sign = marks(cell)
     return f"{emphasised}\\textsuperscript{{{latex_escape(sign)}}}" if sign else emphasised

@@ -17,6 +17,7 @@ from dix.bench.report.notes import (
     groups,
     head,
     mark,
+    marks,
     mean_rank,
     metric_label,
     notes,
@@ -76,7 +77,7 @@ def _markdown_value(cell: TableCell) -> str:
         return UNMEASURED[cell.status]
     text = decimals(cell.value)
     emphasised = f"**{text}**" if cell.best else f"<u>{text}</u>" if cell.second else text
-    return emphasised + mark(cell)
+    return emphasised + marks(cell)
 
 
 def _markdown_printed(cell: TableCell) -> str:
@@ -89,7 +90,8 @@ def _markdown_printed(cell: TableCell) -> str:
 
 def _markdown_evidence(table: Table, blocks: Sequence[Block]) -> str:
     """Every measured cell with its interval, its test and its rank, folded away."""
-    header = ["Model", "Metric", "Method", "n", "value", "low", "high", "thesis", "difference", "rank", "p", "note"]
+    header = ["Model", "Metric", "Method", "n", "value", "low", "high", "thesis", "difference", "rank", "shared n"]
+    header += ["best baseline", "lead over it", "p", "p alone", "p Wilcoxon", "note"]
     rows = [_evidence_row(table, cell) for cell in cells_of(table, blocks) if cell.status == "measured"]
     body = markdown_table(header, rows, 3)
     return f"<details><summary>Intervals, tests and ranks of every cell</summary>\n\n{body}\n\n</details>"
@@ -102,17 +104,24 @@ def _evidence_row(table: Table, cell: TableCell) -> list[str]:
         table.labels.method(cell.key.method),
     )
     numbers = (cell.value, cell.low, cell.high, cell.printed)
-    rank = NOTHING if np.isnan(cell.rank) else f"{cell.rank:g}"
-    versus = f" (against {table.labels.method(cell.rival)})" if cell.rival else ""
+    rank = (NOTHING, NOTHING) if np.isnan(cell.rank) else (f"{cell.rank:g}", str(cell.shared))
     return [
         *map(markdown_escape, names),
         str(cell.n),
         *map(decimals, numbers),
         f"{signed(cell.difference)}{mark(cell)}",
-        rank,
-        markdown_escape(f"{p_value(cell.p)}{versus}"),
+        *rank,
+        markdown_escape(table.labels.method(cell.rival) if cell.rival else NOTHING),
+        lead_text(cell),
+        *map(p_value_md, (cell.p, cell.p_alone, cell.p_rank)),
         markdown_escape(cell.note),
     ]
+
+
+def lead_text(cell: TableCell) -> str:
+    """How much better than the best baseline, positive where it is, with the interval."""
+    drawn = not np.isnan(cell.lead_low)
+    return signed(cell.lead) + (f" [{signed(cell.lead_low)}, {signed(cell.lead_high)}]" if drawn else "")
 
 
 def _markdown_claims(table: Table) -> list[str]:

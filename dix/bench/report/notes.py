@@ -16,6 +16,7 @@ from dix.bench.tables.table import VERDICTS, Claim, Table, TableCell
 
 OUTSIDE = "†"
 INCOMPARABLE = "‡"
+APART = "§"
 NOTHING = "–"
 UNMEASURED = {"skipped": NOTHING, "missing": "missing", "absent": ""}
 
@@ -59,6 +60,11 @@ def mark(cell: TableCell) -> str:
     if cell.reason and cell.status == "measured":
         return INCOMPARABLE
     return OUTSIDE if cell.outside else ""
+
+
+def marks(cell: TableCell) -> str:
+    """The signs behind a score: that of its thesis value, and that it is over fewer images than others of its line."""
+    return mark(cell) + (APART if cell.lacks else "")
 
 
 def statement(table: Table, claim: Claim) -> str:
@@ -128,9 +134,10 @@ def mean_rank(table: Table, block: Block, method: str) -> str:
 def claim_rule(table: Table) -> str:
     """How a claim gets its verdict, in words."""
     return (
-        "A lead is positive where the claimed method is better. A claim is confirmed, or not confirmed, where the "
-        f"Holm-corrected Wilcoxon test (p < {1 - table.bootstrap.level:.2g}) and the interval of the lead agree on its "
-        "direction; otherwise it is undecided at this n."
+        "A lead is positive where the claimed method is better. It is decided where the sign-flip test of the two "
+        f"scores, corrected for all claims of the protocol, has p < {1 - table.bootstrap.level:.2g} and the lead's "
+        "interval leaves out 0. A lead that the thesis prints is then confirmed or not confirmed; without a printed "
+        "value the claimed method is better or worse; otherwise it is undecided at this n."
     )
 
 
@@ -141,6 +148,7 @@ def notes(table: Table, blocks: Sequence[Block]) -> list[str]:
         _count_note(table, cells),
         *_exclusion_notes(table, cells),
         *_flag_notes(table, cells),
+        *_rank_notes(table, blocks),
         interval_note(table),
         *_mark_notes(cells),
         *_provenance_notes(table, blocks),
@@ -199,13 +207,48 @@ def _flag_notes(table: Table, cells: Sequence[TableCell]) -> list[str]:
     return [f"flagged: {name}, {_images({count})}" for name, count in found.items()]
 
 
+def _rank_notes(table: Table, blocks: Sequence[Block]) -> list[str]:
+    """Lines whose ranks are over fewer images than some of their scores, and methods that are not ranked."""
+    found: dict[str, list[str]] = {}
+    for block in blocks:
+        for metric in table.metrics_of(block):
+            line = [cell for cell in table.line(block, metric) if cell.status == "measured" and cell.n]
+            for text in _line_notes(table, metric, line):
+                where = f"{table.labels.metric(metric)} on {table.labels.model(block.model)}"
+                found.setdefault(text, []).append(where)
+    return [f"{', '.join(where)}: {text}" for text, where in found.items()]
+
+
+def _line_notes(table: Table, metric: str, line: Sequence[TableCell]) -> list[str]:
+    if table.directions[metric] is None:
+        return []
+    found = []
+    lacking = [f"{table.labels.method(cell.key.method)} {_lacks(cell)}" for cell in line if cell.lacks]
+    if lacking:
+        n = max(cell.shared for cell in line)
+        found.append(f"ranks, marks and p are over the {n} images that all ranked methods have ({'; '.join(lacking)})")
+    unranked = [c for c in line if np.isnan(c.rank) and c.key.method not in table.controls]
+    if unranked:
+        names = ", ".join(table.labels.method(cell.key.method) for cell in unranked)
+        found.append(f"not ranked, for too few shared images: {names} (n = {_span({cell.n for cell in unranked})})")
+    return found
+
+
+def _lacks(cell: TableCell) -> str:
+    """How many images a method lacks that others have, and why."""
+    reasons = list(cell.excluded)
+    missing = cell.lacks - sum(cell.excluded.values())
+    return f"lacks {cell.lacks}: {', '.join(reasons + ['not stored'] * (missing > 0))}"
+
+
 def interval_note(table: Table) -> str:
     """How intervals and p-values are computed, and what the emphasis means."""
     b = table.bootstrap
     return (
-        f"intervals: {100 * b.level:g} % BCa bootstrap over images ({b.resamples} resamples, seed {b.seed}); "
-        "p: Wilcoxon signed-rank test against the best baseline, Holm-corrected over the line's methods; "
-        "bold is the best of a line, underlined the second"
+        f"intervals: {100 * b.level:g} % BCa bootstrap over images ({b.resamples} resamples, seed {b.seed}), exact "
+        f"(Clopper-Pearson) for shares of images; p: sign-flip test ({b.flips} flips) of the printed score against the "
+        "best baseline's, corrected for all methods, metrics and models of the protocol; bold is the best of a line, "
+        "underlined the second, over the images that all ranked methods have; equal scores share rank and mark"
     )
 
 
@@ -214,6 +257,8 @@ def _mark_notes(cells: Sequence[TableCell]) -> list[str]:
     lines = [f"{INCOMPARABLE} not comparable with the thesis's value: {reason}" for reason in reasons]
     if any(cell.outside for cell in cells):
         lines.append(f"{OUTSIDE} the thesis's value is outside the interval")
+    if any(cell.lacks for cell in cells):
+        lines.append(f"{APART} over fewer images than other scores of its line")
     return lines
 
 

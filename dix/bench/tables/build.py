@@ -11,14 +11,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from dix.bench.tables import samples, statistics
-from dix.bench.tables.claims import claims_of
+from dix.bench.tables import samples, signflip
+from dix.bench.tables.claims import Tested, judged, tested_claims
 from dix.bench.tables.layouts import skip_reasons, stored_layout
-from dix.bench.tables.measured import Context, Measured, measure, paired_test
-from dix.bench.tables.ranks import mean_ranks, ranked
-from dix.bench.tables.samples import Block, Key
-from dix.bench.tables.statistics import Bootstrap
-from dix.bench.tables.table import Claim, Evidence, Plan, Status, Table, TableCell
+from dix.bench.tables.lines import against_best_baseline, contest_of, placed
+from dix.bench.tables.measured import Context, Measured, measure, percentages
+from dix.bench.tables.ranks import mean_ranks
+from dix.bench.tables.samples import Block, Key, Sample
+from dix.bench.tables.signflip import Paired
+from dix.bench.tables.statistics import Bootstrap, Floats
+from dix.bench.tables.table import Evidence, Plan, Status, Table, TableCell
 
 
 def build(evidence: Evidence, plan: Plan, bootstrap: Bootstrap | None = None) -> Table:
@@ -33,15 +35,15 @@ def build(evidence: Evidence, plan: Plan, bootstrap: Bootstrap | None = None) ->
     unknown = sorted(set(layout.metrics) - set(plan.metrics))
     if unknown:
         raise ValueError(f"expected metrics among {sorted(plan.metrics)}, got {unknown}")
-    skips = skip_reasons(evidence.skips, layout, plan.metrics)
-    context = Context(plan, layout, bootstrap, skips, evidence.provenance.get("incomparable", {}))
-    cells: dict[Key, TableCell] = {}
-    claims: list[Claim] = []
-    for block in layout.blocks:
-        measured = measure(block, stored, context)
-        for metric in layout.metrics:
-            cells |= _line(block, metric, measured, context)
-            claims += claims_of(block, metric, measured, context)
+    context = Context(
+        plan,
+        layout,
+        bootstrap,
+        skip_reasons(evidence.skips, layout, plan.metrics),
+        evidence.provenance.get("incomparable", {}),
+        percentages(stored),
+    )
+    cells, claims = _filled(stored, context)
     return Table(
         title=plan.title,
         layout=layout,
@@ -49,7 +51,7 @@ def build(evidence: Evidence, plan: Plan, bootstrap: Bootstrap | None = None) ->
         directions={name: plan.metrics[name].higher_is_better for name in layout.metrics},
         cells=cells,
         mean_ranks=mean_ranks(cells, layout, plan.metrics),
-        claims=tuple(claims),
+        claims=tuple(judged(claims, context)),
         bootstrap=bootstrap,
         provenance=evidence.provenance,
         identities=evidence.cells,
@@ -58,15 +60,39 @@ def build(evidence: Evidence, plan: Plan, bootstrap: Bootstrap | None = None) ->
     )
 
 
-def _line(block: Block, metric: str, measured: Mapping[Key, Measured], context: Context) -> dict[Key, TableCell]:
-    """One metric of a block: every method's cell, ranked and compared with the best baseline."""
+def _filled(stored: Mapping[Key, Sample], context: Context) -> tuple[dict[Key, TableCell], list[Tested]]:
+    """All cells, their p-values corrected for the comparisons of all lines of all blocks; and all claims."""
+    cells: dict[Key, TableCell] = {}
+    claims: list[Tested] = []
+    tests: dict[Key, Paired] = {}
+    maxima = np.zeros(context.bootstrap.flips)
+    for block in context.layout.blocks:
+        measured = measure(block, stored, context)
+        for metric in context.layout.metrics:
+            line, found, strengths = _line(block, metric, measured, context)
+            cells |= line
+            tests |= found
+            maxima = np.maximum(maxima, strengths)
+            claims += tested_claims(block, metric, measured, context)
+    corrected = {key: replace(cells[key], p=signflip.corrected(paired, maxima)) for key, paired in tests.items()}
+    return {key: corrected.get(key, cell) for key, cell in cells.items()}, claims
+
+
+def _line(
+    block: Block, metric: str, measured: Mapping[Key, Measured], context: Context
+) -> tuple[dict[Key, TableCell], dict[Key, Paired], Floats]:
+    """One metric of a block: every method's cell, the tests against the best baseline, and the flips' strengths."""
     keys = [Key(block, method, metric) for method in context.layout.methods]
     cells = {key: _cell(key, measured, context) for key in keys}
-    direction = context.plan.metrics[metric].higher_is_better
-    if direction is None:
-        return cells
-    placed = ranked(cells, direction, context.plan.controls)
-    return _compared(placed, measured, context.plan)
+    contest = contest_of(block, metric, measured, context)
+    if contest is None:
+        return cells, {}, np.zeros(context.bootstrap.flips)
+    cells |= placed(contest, cells, measured)
+    found = against_best_baseline(contest, cells, measured, context)
+    baselines = [key for key in contest.keys if key.method not in context.plan.proposed]
+    strengths = signflip.largest(contest.draws, contest.pairs(baselines), context.bootstrap)
+    cells |= {key: cell for key, (cell, _) in found.items()}
+    return cells, {key: paired for key, (_, paired) in found.items()}, strengths
 
 
 def _cell(key: Key, measured: Mapping[Key, Measured], context: Context) -> TableCell:
@@ -100,15 +126,3 @@ def _asked(key: Key, measured: Mapping[Key, Measured], context: Context) -> bool
     if context.plan.layout is not None:
         return True
     return {key.method, key.metric} <= {name for other in measured for name in (other.method, other.metric)}
-
-
-def _compared(cells: Mapping[Key, TableCell], measured: Mapping[Key, Measured], plan: Plan) -> dict[Key, TableCell]:
-    """The ranked cells with their paired test against the best baseline, Holm-corrected over the line's methods."""
-    baselines = [key for key, cell in cells.items() if key.method not in plan.proposed and not np.isnan(cell.rank)]
-    if not baselines:
-        return dict(cells)
-    rival = min(baselines, key=lambda key: cells[key].rank)
-    others = [key for key, cell in cells.items() if key != rival and not np.isnan(cell.rank)]
-    p_values = statistics.holm([paired_test(measured[key], measured[rival]).p for key in others])
-    tested = {key: replace(cells[key], p=float(p), rival=rival.method) for key, p in zip(others, p_values, strict=True)}
-    return {key: tested.get(key, cell) for key, cell in cells.items()}

@@ -1,30 +1,30 @@
-"""The thesis's claims: which method is better than which on a line, and what was measured of it."""
+"""Claims: which method should be better than which on a line, what was measured of it, and a verdict.
+
+Where the thesis prints values, its order is the claim; elsewhere each claimed method is held against each baseline.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from dix.bench.tables import samples, statistics
-from dix.bench.tables.measured import Context, Measured, paired_test
-from dix.bench.tables.samples import Block, Key, Summarised
-from dix.bench.tables.statistics import Bootstrap, Draws, Paired
-from dix.bench.tables.table import CONFIRMED, INCOMPARABLE, REFUTED, UNDECIDED, Claim
+from dix.bench.tables import samples, signflip
+from dix.bench.tables.lines import lead_of
+from dix.bench.tables.measured import Context, Measured, drawn_over, values_over
+from dix.bench.tables.samples import Block, Key
+from dix.bench.tables.signflip import UNTESTED, Paired
+from dix.bench.tables.statistics import Floats
+from dix.bench.tables.table import BETTER, CONFIRMED, INCOMPARABLE, REFUTED, UNDECIDED, WORSE, Claim
+
+#: A claim with its uncorrected test and, where it has one, the strength that each flip gives it.
+Tested = tuple[Claim, Paired, Floats | None]
 
 
-def claims_of(block: Block, metric: str, measured: Mapping[Key, Measured], context: Context) -> list[Claim]:
-    """The thesis's claims on one line with their verdicts, Holm-corrected together."""
-    claims = _claimed(block, metric, context)
-    tests = [_test(claim, measured, context) for claim in claims]
-    p_values = statistics.holm([paired.p for _, paired in tests])
-    why = context.why_incomparable(block)
-    level = context.bootstrap.level
-    return [
-        _judge(replace(claim, p=float(p)), paired, level, why)
-        for (claim, paired), p in zip(tests, p_values, strict=True)
-    ]
+def tested_claims(block: Block, metric: str, measured: Mapping[Key, Measured], context: Context) -> list[Tested]:
+    """The claims on one line with what was measured of them."""
+    return [_tested(claim, measured, context) for claim in _claimed(block, metric, context)]
 
 
 def _claimed(block: Block, metric: str, context: Context) -> list[Claim]:
@@ -47,49 +47,44 @@ def _claimed(block: Block, metric: str, context: Context) -> list[Claim]:
     return claims
 
 
-def _test(claim: Claim, measured: Mapping[Key, Measured], context: Context) -> tuple[Claim, Paired]:
-    """The claim with its measured lead and interval, and the paired test of its two methods."""
+def _tested(claim: Claim, measured: Mapping[Key, Measured], context: Context) -> Tested:
+    """The claim with its measured lead and interval, over the images that count for both methods."""
     better, worse = (measured.get(Key(claim.block, name, claim.metric)) for name in (claim.better, claim.worse))
     if better is None or worse is None:
-        return claim, Paired(0, np.nan, 0)
+        return claim, UNTESTED, None
     metric = context.plan.metrics[claim.metric]
     images = samples.common([better.kept, worse.kept])
-    paired = paired_test(better, worse)
-    draws = _lead(better, worse, images, metric, context.bootstrap)
-    if draws is None:
-        lead, low, high = better.interval.value - worse.interval.value, np.nan, np.nan
-    else:
-        lead, (low, high) = draws.estimate, statistics.bca(draws, context.bootstrap.level)
-    if not metric.higher_is_better:
-        lead, low, high = -lead, -high, -low
-        paired = replace(paired, sign=-paired.sign)
-    return replace(claim, lead=lead, low=low, high=high, n=len(images)), paired
-
-
-def _lead(
-    better: Measured, worse: Measured, images: tuple[str, ...], metric: Summarised, bootstrap: Bootstrap
-) -> Draws | None:
-    """The draws of a difference of two scores, over the images that count for both."""
     if len(images) < 2:
-        return None
-    if better.kept == worse.kept and better.draws is not None and worse.draws is not None:
-        return better.draws - worse.draws
-    columns = [measured.sample.only(images).column(metric) for measured in (better, worse)]
-    first, second = statistics.resample(columns, bootstrap)
-    return first - second
+        lead = (better.interval.value - worse.interval.value) * (1 if metric.higher_is_better else -1)
+        return replace(claim, lead=lead, n=len(images)), UNTESTED, None
+    draws = drawn_over(images, (better, worse), metric, context.bootstrap)
+    paired = signflip.paired_test(draws[0], draws[1], context.bootstrap)
+    lead, low, high = lead_of(draws[0], draws[1], bool(metric.higher_is_better), context.bootstrap.level)
+    p_rank = signflip.wilcoxon(values_over(images, better), values_over(images, worse)).p
+    found = replace(claim, lead=lead, low=low, high=high, n=len(images), p_alone=paired.p, p_rank=p_rank)
+    return found, paired, signflip.largest(draws, [(0, 1)], context.bootstrap)
 
 
-def _judge(claim: Claim, paired: Paired, level: float, why_incomparable: str) -> Claim:
-    """A verdict: decided only where the paired test and the interval of the lead agree on a direction."""
-    if not paired.n:
+def judged(tested: Sequence[Tested], context: Context) -> list[Claim]:
+    """The claims of a whole table with their p-values corrected together, and their verdicts."""
+    maxima = np.zeros(context.bootstrap.flips)
+    for _, _, strengths in tested:
+        maxima = maxima if strengths is None else np.maximum(maxima, strengths)
+    return [_judge(replace(claim, p=signflip.corrected(paired, maxima)), context) for claim, paired, _ in tested]
+
+
+def _judge(claim: Claim, context: Context) -> Claim:
+    """A verdict on what the thesis printed, or, where it printed nothing, on the measured order alone.
+
+    It is decided where the corrected test is, and the interval of the lead, if it has one, leaves 0 out.
+    """
+    if not claim.n:
         return claim
-    decided = claim.p < 1 - level
-    if why_incomparable:
-        verdict = INCOMPARABLE
-    elif decided and paired.sign > 0 and claim.low > 0:
-        verdict = CONFIRMED
-    elif decided and paired.sign < 0 and claim.high < 0:
-        verdict = REFUTED
-    else:
-        verdict = UNDECIDED
-    return replace(claim, verdict=verdict)
+    printed = not np.isnan(claim.printed)
+    if printed and context.why_incomparable(claim.block):
+        return replace(claim, verdict=INCOMPARABLE)
+    decided = claim.p < 1 - context.bootstrap.level and not claim.low <= 0 <= claim.high
+    if not decided:
+        return replace(claim, verdict=UNDECIDED)
+    names = (CONFIRMED, REFUTED) if printed else (BETTER, WORSE)
+    return replace(claim, verdict=names[0] if claim.lead > 0 else names[1])

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import special
 
-from dix.bench.tables import samples, statistics
+from dix.bench.tables import samples
 from dix.bench.tables.layouts import stored_layout
 from dix.bench.tables.samples import Block, Key, Summarised
 from dix.bench.tables.statistics import Floats
@@ -73,4 +74,20 @@ def axis_of(metric: Summarised, points: int) -> Axis:
 
 def _line(method: str, axis: Axis, curve: Floats, level: float) -> CurveLine:
     drawn = curve if axis.onto is None else axis.onto(curve)
-    return CurveLine(method, len(drawn), *statistics.curve_band(drawn, level))
+    return CurveLine(method, len(drawn), *curve_band(drawn, level))
+
+
+def curve_band(curves: Floats, level: float = 0.95) -> tuple[Floats, Floats, Floats]:
+    """The mean curve of n images [n, C] with its pointwise Student interval: mean, low, high, [C] each.
+
+    Curves of shares (hit rates, probabilities, information) lie in [0, 1], and so do their bands: where no image has a
+    value outside of it, bands end there.
+    """
+    n = len(curves)
+    mean = curves.mean(axis=0)
+    if n < 2:
+        return mean, mean, mean
+    half = special.stdtrit(n - 1, (1 + level) / 2) * curves.std(axis=0, ddof=1) / np.sqrt(n)
+    shares = bool((curves >= 0).all() and (curves <= 1).all())
+    low, high = (0.0, 1.0) if shares else (-np.inf, np.inf)
+    return mean, np.maximum(mean - half, low), np.minimum(mean + half, high)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dix.bench.tables import samples, statistics
-from dix.bench.tables.samples import Block, Key, Sample
-from dix.bench.tables.statistics import Bootstrap, Draws, Interval, Paired
+from dix.bench.tables import statistics
+from dix.bench.tables.samples import Block, Key, Sample, Summarised
+from dix.bench.tables.statistics import Bootstrap, Column, Draws, Floats, Interval
 from dix.bench.tables.table import Plan, TableLayout
 
 
@@ -26,19 +26,40 @@ class Measured:
 
 @dataclass(frozen=True)
 class Context:
-    """What building one block needs."""
+    """What building one block needs. percentages: metrics of which 0 and 100 are the ends; see `percentages`."""
 
     plan: Plan
     layout: TableLayout
     bootstrap: Bootstrap
     skips: Mapping[Key, str]
     incomparable: Mapping[str, str]
+    percentages: frozenset[str] = frozenset()
 
     def why_incomparable(self, block: Block) -> str:
         return self.incomparable.get(block.model) or self.incomparable.get(block.dataset) or ""
 
     def printed(self, block: Block, method: str, metric: str) -> float:
         return self.plan.printed.get((block.model, block.dataset, method, metric), np.nan)
+
+
+def percentages(stored: Mapping[Key, Sample]) -> frozenset[str]:
+    """The metrics whose stored values reach 0 and 100 and nothing beyond, or are nothing else.
+
+    An image set that scores 0 or 100 throughout is a count, of which exact intervals exist; of a metric without these
+    ends it would say nothing.
+    """
+    found: dict[str, tuple[float, float, bool]] = {}
+    for key, sample in stored.items():
+        value = sample.value[~np.isnan(sample.value)]
+        if len(value):
+            low, high, binary = found.get(key.metric, (np.inf, -np.inf, True))
+            binary = binary and _binary(value)
+            found[key.metric] = min(low, float(value.min())), max(high, float(value.max())), binary
+    return frozenset(name for name, (low, high, binary) in found.items() if binary or (low == 0 and high == 100))
+
+
+def _binary(value: Floats) -> bool:
+    return bool(((value == 0) | (value == 100)).all())
 
 
 def measure(block: Block, stored: Mapping[Key, Sample], context: Context) -> dict[Key, Measured]:
@@ -51,25 +72,36 @@ def measure(block: Block, stored: Mapping[Key, Sample], context: Context) -> dic
                 groups[stored[key].kept].append((key, stored[key]))
     measured = {}
     for kept, members in groups.items():
-        columns = [sample.column(context.plan.metrics[key.metric]) for key, sample in members]
+        columns = [_column(key, sample, context) for key, sample in members]
         few = len(kept) < 2
         drawn: list[Draws | None] = [None] * len(columns) if few else [*statistics.resample(columns, context.bootstrap)]
         for (key, sample), column, draws in zip(members, columns, drawn, strict=True):
             scored = (
                 statistics.without_interval(column)
                 if draws is None
-                else statistics.interval(draws, len(kept), context.bootstrap.level)
+                else statistics.interval(draws, column, context.bootstrap.level)
             )
             measured[key] = Measured(sample, kept, scored, draws)
     return measured
 
 
-def paired_test(first: Measured, second: Measured) -> Paired:
-    """The paired test over the images that count for both."""
-    images = samples.common([first.kept, second.kept])
-    return statistics.wilcoxon(*(_values(measured, images) for measured in (first, second)))
+def _column(key: Key, sample: Sample, context: Context) -> Column:
+    column = sample.column(context.plan.metrics[key.metric])
+    counts = key.metric in context.percentages and len(column.value) > 0 and _binary(column.value)
+    return replace(column, proportion=counts and statistics.is_mean(column))
 
 
-def _values(measured: Measured, images: tuple[str, ...]) -> statistics.Floats:
+def drawn_over(
+    images: tuple[str, ...], members: Sequence[Measured], metric: Summarised, bootstrap: Bootstrap
+) -> list[Draws]:
+    """The draws of one metric's scores over two images or more that all of the members have."""
+    own = [member.draws for member in members if member.kept == images and member.draws is not None]
+    if len(own) == len(members):
+        return own
+    return statistics.resample([member.sample.only(images).column(metric) for member in members], bootstrap)
+
+
+def values_over(images: tuple[str, ...], measured: Measured) -> Floats:
+    """The images' own values, in the order of the images' ids."""
     sample = measured.sample if measured.sample.images == images else measured.sample.only(images)
     return sample.value

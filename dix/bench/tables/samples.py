@@ -123,7 +123,8 @@ class Sample:
     def column(self, metric: Summarised) -> Column:
         """The images that count, with the metric's own way to reduce them."""
         value, parts, curve = self.counted()
-        return Column(value, metric.summary(value, parts, curve))
+        weighed = parts if parts.size else None
+        return Column(value, metric.summary(value, parts, curve), parts=weighed, summary=metric.summary)
 
 
 def _at(arrays: Lists, index: Sequence[int]) -> Lists:

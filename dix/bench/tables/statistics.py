@@ -1,4 +1,4 @@
-"""What a set of per-image scores can tell: bootstrap intervals, paired tests, corrections for many tests, and ranks.
+"""What a set of per-image scores can tell of its score: bootstrap intervals, and exact ones of proportions.
 
 Every score of a table is a function of images with weights (how often each image counts), so that one set of
 resamples serves all methods and metrics that share their images, and the draws of two scores may be subtracted to
@@ -27,6 +27,8 @@ Reduce = Callable[[Weights | None], Floats]
 
 #: Scores that are reduced at the same time, where there are as many cores; each holds memory of its own.
 SCORES_AT_A_TIME = 4
+#: Below so many images a cell says that its interval may cover less than its level (see docs/statistics.md).
+FEW = 10
 #: Draws this close to the estimate, relative to their size, are ties: sums differ in the last bits between machines.
 TIE = 1e-12
 
@@ -35,7 +37,8 @@ TIE = 1e-12
 class Bootstrap:
     """How uncertainty is estimated (B. Efron, "Better bootstrap confidence intervals", JASA 1987).
 
-    resamples: number R of resamples. level: coverage of the interval. seed: seed of the resampling.
+    resamples: number R of resamples. level: coverage of the interval. seed: seed of the resampling and of the flips.
+    flips: number of sign flips of a paired test.
     groups: the jackknife leaves out single images up to this many, then as many groups of images.
     chunk_bytes: memory for the weights of the resamples that are in flight at a time.
     """
@@ -45,13 +48,14 @@ class Bootstrap:
     seed: int = 0
     groups: int = 1000
     chunk_bytes: int = 256 * 2**20
+    flips: int = 9999
 
     def __post_init__(self) -> None:
         """Refuse what cannot be computed."""
-        if self.resamples < 1 or self.groups < 2 or not 0 < self.level < 1:
+        if min(self.resamples, self.flips) < 1 or self.groups < 2 or not 0 < self.level < 1:
             raise ValueError(
-                "expected bootstrap.resamples >= 1, bootstrap.groups >= 2 and bootstrap.level in (0, 1), got "
-                f"{self.resamples}, {self.groups} and {self.level}"
+                "expected bootstrap.resamples >= 1, bootstrap.flips >= 1, bootstrap.groups >= 2 and bootstrap.level in "
+                f"(0, 1), got {self.resamples}, {self.flips}, {self.groups} and {self.level}"
             )
 
 
@@ -60,10 +64,31 @@ class Column:
     """One score over n counted images.
 
     value: [n] the images' own scores, none NaN. reduce: the score of the whole set for given weights.
+    proportion: every value is 0 or 100 and can be nothing beyond, so that their mean is the percentage of a count.
+    parts: [n, P] what the score is made of, where images weigh unequally in it, with its `summary` of any such parts.
     """
 
     value: Floats
     reduce: Reduce
+    proportion: bool = False
+    parts: Floats | None = None
+    summary: Callable[[Floats, Floats, Floats], Reduce] | None = None
+
+    def exchanged(self, other: Column) -> Floats | None:
+        """Half of what it does to the difference self - other to exchange the two in one image, times n: [n].
+
+        An image's own difference, where scores are means. None where the parts of the scores are not known.
+        """
+        if self.parts is None or other.parts is None or self.summary is None:
+            return None
+        n = len(self.value)
+        pooled = self.summary(
+            np.concatenate([self.value, other.value]), np.concatenate([self.parts, other.parts]), np.zeros((2 * n, 0))
+        )
+        here, there = 1 - np.eye(n), np.eye(n)
+        after = pooled(np.hstack([here, there])) - pooled(np.hstack([there, here]))
+        before = float(self.reduce(None)[0]) - float(other.reduce(None)[0])
+        return np.asarray(n * (before - after) / 2)
 
 
 @dataclass(frozen=True)
@@ -72,15 +97,35 @@ class Draws:
 
     estimate: the score of the images as they are. draws: [R] the score of each resample.
     jackknife: [G] the score without each image, or without each group of images.
+    linear: the score is the mean of the images' values. own: [n] these values, where no images are grouped.
+    column: what was drawn, where no images are grouped.
     """
 
     estimate: float
     draws: Floats
     jackknife: Floats
+    linear: bool = False
+    own: Floats | None = None
+    column: Column | None = None
 
     def __sub__(self, other: Draws) -> Draws:
         """The difference of two scores over the same images, resample by resample."""
-        return Draws(self.estimate - other.estimate, self.draws - other.draws, self.jackknife - other.jackknife)
+        return Draws(
+            self.estimate - other.estimate,
+            self.draws - other.draws,
+            self.jackknife - other.jackknife,
+            self.linear and other.linear,
+            None if self.own is None or other.own is None else self.own - other.own,
+        )
+
+    def influence(self) -> Floats:
+        """What each image, or group of images, adds to the score: [G], with mean 0 (Tukey's pseudo-values, 1958).
+
+        An image's own distance from the score, where that is a mean.
+        """
+        if self.own is not None:
+            return self.own - self.estimate
+        return (len(self.jackknife) - 1) * np.nan_to_num(np.nanmean(self.jackknife) - self.jackknife)
 
 
 @dataclass(frozen=True)
@@ -88,7 +133,7 @@ class Interval:
     """A score with its uncertainty.
 
     value, low, high: the score and its interval; NaN where there is none. n: counted images.
-    note: why there is no interval or why it has no width, "" otherwise.
+    note: why there is no interval, or that it rests on few images; "" otherwise.
     """
 
     value: float
@@ -143,7 +188,18 @@ def resample(columns: Sequence[Column], bootstrap: Bootstrap) -> list[Draws]:
     draws = _reduce_chunks(columns, linear, resample_counts(n, bootstrap))
     jackknife = _reduce_chunks(columns, linear, leave_out_counts(n, bootstrap))
     estimates = _each(lambda column: float(column.reduce(None)[0]), columns)
-    return [Draws(estimate, draws[:, k], jackknife[:, k]) for k, estimate in enumerate(estimates)]
+    single = n <= bootstrap.groups
+    return [
+        Draws(
+            estimate,
+            draws[:, k],
+            jackknife[:, k],
+            mean,
+            column.value if mean and single else None,
+            column if single else None,
+        )
+        for k, (column, estimate, mean) in enumerate(zip(columns, estimates, linear, strict=True))
+    ]
 
 
 def _reduce_chunks(columns: Sequence[Column], linear: Sequence[bool], chunks: Iterator[Weights]) -> Floats:
@@ -169,7 +225,7 @@ def _each(ask: Callable[[Column], T], columns: Sequence[Column]) -> list[T]:
 
 
 def bca(draws: Draws, level: float) -> tuple[float, float]:
-    """The bias-corrected and accelerated interval of a score (Efron 1987, Eqs. 2.3 and 6.6).
+    """The bias-corrected and accelerated interval of a score (Efron 1987, Eqs. 2.3 and 6.6), widened for small n.
 
     Resamples without a score (NaN) are left out; NaN bounds where none is left.
     """
@@ -177,9 +233,18 @@ def bca(draws: Draws, level: float) -> tuple[float, float]:
     if not len(drawn):
         return np.nan, np.nan
     bias = special.ndtri(_share_below(drawn, draws.estimate))
-    z = bias + special.ndtri(np.array([(1 - level) / 2, (1 + level) / 2]))
+    z = bias + reach(len(draws.jackknife), level) * np.array([-1, 1])
     low, high = np.quantile(drawn, special.ndtr(bias + z / (1 - acceleration(draws.jackknife) * z)))
     return float(low), float(high)
+
+
+def reach(n: int, level: float) -> float:
+    """How many standard errors of the bootstrap an interval of n images reaches to each side.
+
+    Resamples spread by sqrt((n - 1) / n) too little, and their spread is itself estimated: Student's quantile over that
+    factor instead of the normal one (T. Hesterberg, "What teachers should know about the bootstrap", 2015, Sec. 4.3).
+    """
+    return float(special.stdtrit(n - 1, (1 + level) / 2) * np.sqrt(n / (n - 1)))
 
 
 def _share_below(drawn: Floats, estimate: float) -> float:
@@ -197,23 +262,35 @@ def acceleration(jackknife: Floats) -> float:
     return 0.0 if spread <= scale**2 * len(influence) else float((influence**3).sum() / (6 * spread**1.5))
 
 
-def interval(draws: Draws, n: int, level: float) -> Interval:
-    """A drawn score's interval, with a note where all resamples say the same."""
+def interval(draws: Draws, column: Column, level: float) -> Interval:
+    """A drawn score's interval, with a note where there is none or n is small; every interval has a width."""
+    n = len(column.value)
+    few = f"n below {FEW}: may cover less than {100 * level:g} %" if n < FEW else ""
+    if column.proportion:
+        return Interval(draws.estimate, *exact_proportion(column.value, level), n, few)
     drawn = draws.draws[~np.isnan(draws.draws)]
-    if len(drawn) and np.ptp(drawn) <= TIE * np.abs(drawn).max():
-        return Interval(draws.estimate, draws.estimate, draws.estimate, n, "all images score the same")
-    low, high = bca(draws, level)
-    return Interval(draws.estimate, low, high, n, "" if np.isfinite(low) else "no resample has a score")
+    if not len(drawn):
+        return Interval(draws.estimate, np.nan, np.nan, n, "no resample has a score: no interval")
+    if np.ptp(drawn) <= TIE * np.abs(drawn).max():
+        return Interval(draws.estimate, np.nan, np.nan, n, "all images score the same: no interval")
+    return Interval(draws.estimate, *bca(draws, level), n, few)
+
+
+def exact_proportion(value: Floats, level: float) -> tuple[float, float]:
+    """The exact interval, in percent, of the share of n values that are 100 (C. Clopper and E. Pearson, 1934)."""
+    hits = int(np.count_nonzero(value))
+    bounds = stats.binomtest(hits, len(value)).proportion_ci(level, method="exact")
+    return 100 * float(bounds.low), 100 * float(bounds.high)
 
 
 def intervals(columns: Sequence[Column], bootstrap: Bootstrap) -> list[Interval]:
     """The intervals of scores that share their n images; n may be 0 or 1, which leaves no interval."""
     if not columns:
         return []
-    n = len(columns[0].value)
-    if n < 2:
+    if len(columns[0].value) < 2:
         return [without_interval(column) for column in columns]
-    return [interval(draws, n, bootstrap.level) for draws in resample(columns, bootstrap)]
+    drawn = resample(columns, bootstrap)
+    return [interval(draws, column, bootstrap.level) for draws, column in zip(drawn, columns, strict=True)]
 
 
 def without_interval(column: Column) -> Interval:
@@ -221,57 +298,3 @@ def without_interval(column: Column) -> Interval:
     if not len(column.value):
         return Interval(np.nan, np.nan, np.nan, 0, "no image counts")
     return Interval(float(column.reduce(None)[0]), np.nan, np.nan, 1, "one image: no interval")
-
-
-@dataclass(frozen=True)
-class Paired:
-    """A paired comparison of two methods.
-
-    n: images that both methods score. p: two-sided p-value. sign: 1 where the first tends to score higher, -1 lower.
-    """
-
-    n: int
-    p: float
-    sign: int
-
-
-def wilcoxon(first: Floats, second: Floats) -> Paired:
-    """Wilcoxon's signed-rank test of paired scores [n], equal pairs ranked and dropped as J. W. Pratt (1959) does."""
-    difference = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
-    if not len(difference):
-        return Paired(0, np.nan, 0)
-    if not difference.any():
-        return Paired(len(difference), 1.0, 0)
-    p = stats.wilcoxon(difference, zero_method="pratt").pvalue
-    rank_sum = float((np.sign(difference) * stats.rankdata(np.abs(difference))).sum())
-    return Paired(len(difference), float(p), int(np.sign(rank_sum)))
-
-
-def holm(p_values: Sequence[float]) -> Floats:
-    """Holm's step-down correction (S. Holm 1979) of a family of p-values; NaN is no test and stays NaN."""
-    p = np.asarray(p_values, dtype=float)
-    adjusted = np.full(p.shape, np.nan)
-    tested = np.flatnonzero(~np.isnan(p))
-    order = tested[np.argsort(p[tested], kind="stable")]
-    steps = p[order] * np.arange(len(order), 0, -1)
-    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(steps)) if len(order) else steps
-    return adjusted
-
-
-def ranks(values: Sequence[float], higher_is_better: bool) -> Floats:
-    """Rank 1 for the best score, ties sharing their mean rank, NaN for NaN."""
-    score = np.asarray(values, dtype=float)
-    present = ~np.isnan(score)
-    ranked = np.full(score.shape, np.nan)
-    ranked[present] = stats.rankdata(-score[present] if higher_is_better else score[present])
-    return ranked
-
-
-def curve_band(curves: Floats, level: float = 0.95) -> tuple[Floats, Floats, Floats]:
-    """The mean curve of n images [n, C] with its pointwise Student interval: mean, low, high, [C] each."""
-    n = len(curves)
-    mean = curves.mean(axis=0)
-    if n < 2:
-        return mean, mean, mean
-    half = stats.t.ppf((1 + level) / 2, n - 1) * curves.std(axis=0, ddof=1) / np.sqrt(n)
-    return mean, mean - half, mean + half

@@ -19,10 +19,12 @@ Skip = tuple[str, str, str, str, str]
 
 CONFIRMED = "confirmed"
 REFUTED = "not confirmed"
+BETTER = "better"
+WORSE = "worse"
 UNDECIDED = "undecided at this n"
 INCOMPARABLE = "not comparable"
 UNMEASURED = "not measured"
-VERDICTS = (CONFIRMED, REFUTED, UNDECIDED, INCOMPARABLE, UNMEASURED)
+VERDICTS = (CONFIRMED, REFUTED, BETTER, WORSE, UNDECIDED, INCOMPARABLE, UNMEASURED)
 
 
 class TableLayout(NamedTuple):
@@ -101,9 +103,12 @@ class TableCell:
     """One method's score on one line.
 
     value, low, high: the score and its interval. n: images that count; excluded: how many do not, by reason.
-    flagged: how many have a remark, by remark (a constant map, for one).
-    note: why there is no interval. printed: the thesis's value (NaN: none); difference: value - printed; outside:
-    the thesis's value is outside the interval. rank: 1 is best; p: Holm-corrected, against the best baseline `rival`.
+    flagged: how many have a remark, by remark (a constant map, for one). note: on the interval.
+    printed: the thesis's value (NaN: none); difference: value - printed; outside: it is outside the interval.
+    rank: 1 is best; best, second: its mark; all over the `shared` images that every ranked method of the line has.
+    lacks: images that other ranked methods have and this one has not. rival: the best baseline over these images; lead:
+    how much better than it, with its interval; p: corrected for all comparisons of the table, p_alone: uncorrected,
+    p_rank: of Wilcoxon's test, uncorrected.
     reason: why the cell is skipped or its value must not be held against the thesis's.
     """
 
@@ -121,8 +126,15 @@ class TableCell:
     best: bool = False
     second: bool = False
     rank: float = np.nan
-    p: float = np.nan
+    shared: int = 0
+    lacks: int = 0
     rival: str = ""
+    lead: float = np.nan
+    lead_low: float = np.nan
+    lead_high: float = np.nan
+    p: float = np.nan
+    p_alone: float = np.nan
+    p_rank: float = np.nan
     reason: str = ""
     flagged: Mapping[str, int] = field(default_factory=dict)
 
@@ -141,7 +153,8 @@ class Claim:
 
     printed: the lead in the thesis's table, positive; NaN for the general claim where the thesis has no values.
     lead, low, high: the measured lead and its interval, positive in favour. n: paired images.
-    p: Wilcoxon's p-value, Holm-corrected over the line's claims.
+    p: of the test that the two scores are equal, corrected for all claims of the table; p_alone: uncorrected; p_rank:
+    of Wilcoxon's test, uncorrected.
     """
 
     block: Block
@@ -154,6 +167,8 @@ class Claim:
     high: float = np.nan
     n: int = 0
     p: float = np.nan
+    p_alone: float = np.nan
+    p_rank: float = np.nan
     verdict: str = UNMEASURED
 
 
