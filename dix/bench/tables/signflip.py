@@ -17,7 +17,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 from dix.bench.tables.statistics import TIE, Bootstrap, Draws, Floats
 
@@ -88,7 +88,8 @@ def paired_test(first: Draws, second: Draws, bootstrap: Bootstrap) -> Paired:
     strength = float(own.sum() / np.sqrt((own**2).sum()))
     size = np.abs(own)
     if np.ptp(size) <= SAME * size.max():
-        p = float(stats.binomtest(int((own > 0).sum()), len(own)).pvalue)
+        fewer = min((own > 0).sum(), (own < 0).sum())
+        p = min(1.0, 2 * float(special.bdtr(fewer, len(own), 0.5)))
     else:
         p = _flipped(own, bootstrap)
     return Paired(n, p, int(np.sign(first.estimate - second.estimate)), strength)
