@@ -9,8 +9,9 @@ from support.table_frames import METRICS, Mean, Ratio, rows_of
 from dix.bench.report.markdown import render_markdown
 from dix.bench.report.notes import notes
 from dix.bench.tables import build as tables
+from dix.bench.tables import signflip
 from dix.bench.tables.samples import Block
-from dix.bench.tables.statistics import Bootstrap
+from dix.bench.tables.statistics import Bootstrap, Draws
 from dix.bench.tables.table import Evidence, Plan
 
 BLOCK = Block("thesis", "photos", "mine")
@@ -184,24 +185,33 @@ def test_nobody_is_second_with_everybody():
     assert two["m00"].second
 
 
+def drawn(value):
+    """A mean as tests need it, without the resamples that only intervals need."""
+    return Draws(value.mean(), value, (value.sum() - value) / (len(value) - 1), True, value)
+
+
 @pytest.mark.parametrize("k", [12, 26])
-def test_false_positives_of_a_table_of_exchangeable_methods(k):
-    """Some corrected p < .05 anywhere in a table of three metrics and two models: at most 5 % of null tables."""
+def test_false_positives_of_tables_of_exchangeable_methods(k):
+    """Some corrected p < .05 against the best method of any line, three metrics and two models: in 5 % of null tables.
+
+    Holm's correction within lines gave 15 % and 33 % of single lines.
+    """
     quick = Bootstrap(resamples=2, flips=399)
-    tables_seen, wrong = 60, 0
-    for seed in range(tables_seen):
-        generator = np.random.default_rng([k, seed])
-        frames = [
-            rows_of(f"m{j}", metric, value, model=model, dataset="photos")
-            for model in ("one", "two")
-            for metric in ("neg", "ins", "sic")
-            for common in [generator.uniform(20, 60, 25)]
-            for j, value in enumerate(common + generator.exponential(10, (k, 25)))
-        ]
-        table = tables.build(Evidence(pd.concat(frames)), Plan(METRICS, printed={}, claimed=()), quick)
-        wrong += any(cell.p < 0.05 for cell in table.cells.values())
-    # More than 8 of 60 have probability 0.3 % where the rate is 5 %, and 75 % where it is 17 %; seeds are fixed.
-    assert wrong <= 8, f"{wrong} of {tables_seen}"
+    pairs = [(a, b) for b in range(k) for a in range(b)]
+    generator = np.random.default_rng(k)
+    wrong = 0
+    for _ in range(100):
+        images = generator.uniform(20, 60, (6, 1, 25))
+        lines = [[drawn(v) for v in line] for line in images + generator.exponential(10, (6, k, 25))]
+        maxima = np.max([signflip.largest(line, pairs, quick) for line in lines], axis=0)
+        p = []
+        for line in lines:
+            best = max(line, key=lambda one: one.estimate)
+            worst = min(line, key=lambda one: one.estimate)
+            p.append(signflip.corrected(signflip.paired_test(worst, best, quick), maxima))
+        wrong += min(p) < 0.05
+    # More than 11 of 100 have probability 0.4 % where the rate is 5 %, and 87 % where it is 15 %; seeds are fixed.
+    assert wrong <= 11, f"{wrong} of 100"
 
 
 def test_variants_of_one_metric_count_once_in_mean_ranks():
