@@ -82,7 +82,10 @@ def ratio_column(parts: Floats) -> Column:
     """A score that is a ratio of sums, in percent."""
 
     def summary(value: Floats, parts: Floats, _: Floats) -> statistics.Reduce:
-        return lambda weights=None: 100 * ratios(value, parts, weights)[:, 0]
+        def reduce(weights: statistics.Weights | None = None) -> Floats:
+            return np.asarray(100 * ratios(value, parts, weights)[:, 0])
+
+        return reduce
 
     value = 100 * parts[:, 0] / parts[:, 1]
     return Column(value, summary(value, parts, value), parts=parts, summary=summary)
@@ -143,7 +146,7 @@ def exchangeable(name: str, generator: np.random.Generator, k: int, n: int) -> F
         "skewed": lambda: image + generator.exponential(10, (k, n)),
         "binary": lambda: 100.0 * (generator.uniform(0, 100, (k, n)) < image),
     }
-    return kinds[name]()
+    return np.asarray(kinds[name](), dtype=float)
 
 
 def wrong_table(lines: Sequence[Sequence[Draws]]) -> bool:
