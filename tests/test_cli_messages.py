@@ -65,6 +65,15 @@ def test_a_message_repeats_no_escape_sequence(words: list[str], capsys: pytest.C
     assert "\x1b" not in capsys.readouterr().err
 
 
+def test_neither_the_log_nor_wrong_words_act_on_the_terminal(tmp_path: Path) -> None:
+    code = "import logging; from dix.cli.output import log_printable as p; p(); logging.warning('a\\x1bb')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "a\\x1bb\n"
+    done = subprocess.run([*DIX, "list", "a", "\x1b[2J"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "\x1b" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

@@ -251,6 +251,17 @@ def test_report_resolves_no_reference_of_a_stranger(
         assert path.is_dir() or b"open sesame" not in path.read_bytes(), path
 
 
+@pytest.mark.parametrize("command", ["report", "verify"])
+def test_a_setting_of_another_type_is_named(
+    command: str, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = stranger(results, tmp_path / "r", lambda config: config["protocol"].update(start_pixels="many"))
+    assert main([command, str(folder)]) == 1
+    error = capsys.readouterr().err
+    assert "many" in error
+    assert "--debug" not in error
+
+
 def test_what_was_refused_can_be_given(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = stranger(results, tmp_path / "r", lambda config: config["model"].update(weights="/their/weights.pth"))
     assert main(["verify", str(folder), "--sample", "1"]) == 1

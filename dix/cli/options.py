@@ -7,7 +7,9 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+from dix.text import printable
 
 #: Groups of a configuration: `--model X` is what other programs call `model=X`.
 GROUPS = ("model", "method", "dataset", "metric", "protocol", "experiment")
@@ -34,6 +36,10 @@ class AnyOrder(argparse.ArgumentParser):
             return self.parse_known_intermixed_args(args, namespace)
         finally:
             self._mixing = False
+
+    def error(self, message: str) -> NoReturn:
+        """End the program with a message, which may repeat words that a terminal would act on."""
+        super().error(printable(message, keep="\n"))
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """The namespace; what is not understood ends the program with a message that says how it is written."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
@@ -31,6 +32,18 @@ def printable_output() -> Iterator[None]:
     """Standard output without escape sequences, for as long as a command runs."""
     with contextlib.redirect_stdout(Printable(sys.stdout)):
         yield
+
+
+class _PrintableFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), keep="\n\t")
+
+
+def log_printable() -> None:
+    """Show warnings of the log on the standard error, without escape sequences."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_PrintableFormatter("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
 
 
 def tell(message: str) -> None:

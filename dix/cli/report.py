@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from dix.bench.report.compare import ResultSet, compare_runs, comparison_csv, comparison_markdown
 from dix.bench.report.csv import render_claims_csv, render_csv
@@ -31,6 +32,7 @@ from dix.cli.construct import many
 from dix.cli.evidence import evidence_of, incomplete
 from dix.cli.options import add_config_dir, folders_of, search_path
 from dix.cli.pictures import gallery_of
+from dix.cli.words import first_line
 from dix.explainer import CONTROL, PROPOSED
 from dix.files import write_atomic
 from dix.metrics.derived import Difference, StoredMean
@@ -234,7 +236,10 @@ def metrics_of(
     chosen = protocol if protocol in options("protocol", folders) else "thesis"
     config = composed([f"metric=[{','.join(known)}]", f"protocol={chosen}", *search_path(folders)])
     plain = trust.settings(settings, "protocol")
-    config.protocol.update({key: value for key, value in plain.items() if key in config.protocol})
+    try:
+        config.protocol.update({key: value for key, value in plain.items() if key in config.protocol})
+    except OmegaConfBaseException as error:
+        raise ValueError(f"the recorded settings of protocol {protocol}: {first_line(error)}") from error
     made = many(config.metric, "metric")
     found = {name: made[name] if name in made else stored[name] for name in names}
     return found | {name: d for name, d in DERIVED.items() if set(d.inputs) <= set(found)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import shlex
 import sys
@@ -14,7 +13,7 @@ from typing import Any
 
 from dix.cli.config import CONF, composed
 from dix.cli.options import add_overrides, overrides_of
-from dix.cli.output import printable_output, tell
+from dix.cli.output import log_printable, printable_output, tell
 from dix.extras import optional
 
 #: A sweep whose launcher broke is handed over again, for what is left, until it has been so often in all.
@@ -231,6 +230,6 @@ def task(config: Any) -> None:
     """One job, here or wherever a launcher runs it."""
     from dix.cli.task import run_job
 
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    log_printable()
     with printable_output():
         run_job(config)
