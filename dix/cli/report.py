@@ -106,7 +106,7 @@ def gaps(table: Table) -> list[str]:
 
 def _compare(first: Path, second: Path, folders: Sequence[Path] = ()) -> int:
     """Print two result sets side by side, and keep the comparison in the first folder."""
-    a, b = _result_set(ResultStore(first), folders), _result_set(ResultStore(second), folders)
+    a, b = result_set(ResultStore(first), folders), result_set(ResultStore(second), folders)
     comparison = compare_runs(a, b)
     text = comparison_markdown(comparison, (a.table, b.table), (first.name, second.name))
     print(text)
@@ -117,7 +117,8 @@ def _compare(first: Path, second: Path, folders: Sequence[Path] = ()) -> int:
     return 0
 
 
-def _result_set(store: ResultStore, folders: Sequence[Path]) -> ResultSet:
+def result_set(store: ResultStore, folders: Sequence[Path] = ()) -> ResultSet:
+    """Everything that a results folder holds, as one table with its evidence and plans."""
     evidence, plans = evidence_of(store), plans_of(store, "", 0, folders)
     table = joined([build(_of_protocol(evidence, name), plan) for name, plan in plans.items()])
     return ResultSet(table, evidence, plans)
