@@ -1,19 +1,19 @@
-"""Documents stay true: the commands they show exist, and the method that README adds runs."""
+"""Documents stay true: the commands that they show run to their end, and so does the method that README adds."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from dix.cli import parser_of
-from dix.cli.config import composed
-from dix.cli.options import overrides_of
+from dix.datasets.packages import package_file
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -42,14 +42,70 @@ def test_make_targets_exist(document: str, line: str) -> None:
     assert result.returncode == 0, f"{document}: {line}: {result.stderr}"
 
 
-@pytest.mark.parametrize(("document", "line"), commands("dix"))
-def test_dix_commands_parse_and_compose(document: str, line: str, tmp_path: Path) -> None:
-    words = shlex.split(line)[1:]
-    if "my_conf" in words:
-        pytest.skip("runs for real below")
-    options = parser_of(words[:1]).parse_args(words)
-    if options.command == "run":
-        assert composed(overrides_of(options)).run.name
+#: Words that make a command of the documents small enough for a test; most of them add to every `dix run`.
+SMALL = "run.limit=1 run.workers=0 run.threads=1"
+TINY = f"{SMALL} method=[gc] metric=[neg]"
+ON_PHOTOS = f"{TINY} model=efficientnet_lite0 dataset=photos"
+SHARDED = "run.limit=4 run.batch_size=1 run.workers=0 model=efficientnet_lite0 dataset=photos method=[gc]"
+ADDED = {
+    "dix run -m hydra/launcher=joblib_local": TINY,
+    "dix run experiment=table1 hydra/launcher=slurm ": f"{SHARDED} metric=[neg]",
+    "dix run experiment=table1 hydra/launcher=slurm_cpu ": SHARDED,
+    "dix run": SMALL,
+    "dix tables table1 model.weights=random": ON_PHOTOS,
+    "dix estimate experiment=embedded": TINY,
+    "dix estimate experiment=table1": f"{TINY} model=efficientnet_lite0",
+    "dix figures figure1 model=": "method=[gc]",
+}
+#: What a person would have done before, by the beginning of a command.
+BEFORE = {
+    "dix merge laptop cluster": [f"dix run run.name=laptop {TINY}", f"dix run run.name=cluster {SMALL} metric=[pos]"],
+    "dix tables table3 --report": [f"dix run -m experiment=table3 {ON_PHOTOS}"],
+    "dix verify embedded": [f"dix run experiment=embedded {TINY}"],
+}
+#: Commands that end with 1 and say what is missing, since ImageNet is.
+WITHOUT_DATA = {"dix data check imagenet": "missing", "dix figures figure1": "DIX_DATA"}
+#: Runs each command of its standard input in one process, and tells of each in one line of JSON.
+RUNNER = """if True:
+    import contextlib, io, json, shlex, sys
+    from dix.cli import main
+    for line in sys.stdin.read().splitlines():
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+            code = main(shlex.split(line)[1:])
+        print(json.dumps({"line": line, "code": code, "said": out.getvalue()}), flush=True)
+"""
+
+
+def made_small(line: str) -> list[str]:
+    """A command as the test runs it, after those that it needs."""
+    added = next((words for start, words in ADDED.items() if line.startswith(start)), "")
+    local = re.sub(r"hydra/launcher=slurm\w*", "hydra/launcher=local", line)  # SLURM has a test of its own
+    before = next((lines for start, lines in BEFORE.items() if line.startswith(start)), [])
+    return [*before, f"{local} {added}".strip()]
+
+
+@pytest.mark.parametrize("document", sorted({name for name, _ in commands("dix")}))
+def test_what_a_document_shows_runs_to_its_end(document: str, tmp_path: Path) -> None:
+    """All its commands in their order, in one folder with a few photos of one's own, without ImageNet."""
+    photos = [package_file("foolbox", "data", f"imagenet_{name}.jpg") for name in ("16_251", "00_243")]
+    (tmp_path / "photos").mkdir()
+    for photo, name in zip(photos, ("dog.jpg", "cat.jpg"), strict=True):
+        shutil.copy(photo, tmp_path / name)
+        shutil.copy(photo, tmp_path / "photos" / name)
+    lines = [line for name, line in commands("dix") if name == document and "my_conf" not in line]
+    environment = {key: value for key, value in os.environ.items() if key != "DIX_DATA"}
+    result = subprocess.run(
+        [sys.executable, "-c", RUNNER], input="\n".join(small for line in lines for small in made_small(line)),
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    ran = {one["line"]: one for one in map(json.loads, result.stdout.splitlines())}
+    for line in lines:
+        for small in made_small(line):
+            missing = WITHOUT_DATA.get(line)
+            assert ran[small]["code"] == (1 if missing else 0), f"{document}: {line}: {ran[small]['said']}"
+            assert not missing or missing in ran[small]["said"]
 
 
 def test_readmes_own_method_holds_its_contract_and_runs(tmp_path: Path) -> None:
