@@ -43,7 +43,7 @@ demo: $(STAMP) ## Explain the embedded photos with two real networks: table, pic
 	$(DIX) report demo
 
 .PHONY: test
-test: $(STAMP) ## Prove it: every test
+test: $(STAMP) ## Run every test
 	$(ONE_THREAD) $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 .PHONY: test-fast
@@ -98,7 +98,7 @@ figures: $(STAMP) ## The thesis's Figures 1-3 in results/NAME/figures: make figu
 	$(if $(DATA),DIX_DATA='$(abspath $(DATA))') $(DIX) figures $(OVERRIDES)
 
 .PHONY: embedded
-embedded: $(STAMP) ## Every method and metric on the embedded networks and photos: at most 45 minutes on two cores
+embedded: $(STAMP) ## Most methods and metrics on the embedded networks and photos: at most 45 minutes on two cores
 	@echo "25 photos with EfficientNet-Lite0, 5 with ViT-S/14; steps: DIX 10, IG 25, GIG 25, BIG 100"
 	$(DIX) run experiment=embedded
 	$(DIX) run experiment=embedded_vit

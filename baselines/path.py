@@ -174,12 +174,20 @@ class GuidedPath:
         return attribution.to(passes.images.dtype)
 
     def _step(self, x: Tensor, size: Tensor, start: Tensor, end: Tensor, alpha: float) -> Tensor:
-        """Move x [B, ...] until its distance to `end` is (1 - alpha) of that of `start`, small gradients first."""
+        """Move x [B, ...] until its distance to `end` is (1 - alpha) of that of `start`, small gradients first.
+
+        Each pixel may run ahead of the straight line, or lag behind it, by at most max_dist of the whole way: `front`
+        and `rear` are the two ends of its leash.
+        """
         rear = start + (end - start) * max(alpha - self.max_dist, 0)
         front = start + (end - start) * min(alpha + self.max_dist, 1)
         goal = _distance(start, end) * (1 - alpha)
+        # Pixels that lag too far behind are pulled up first, whatever their gradient.
         x = torch.where(_progress(x, start, end) < max(alpha - self.max_dist, 0), rear, x)
         unfinished = _distance(start, end) > 0
+        # Then the pixels with the smallest gradients move, a `fraction` of those that still can. Where all of them at
+        # the end of their leash would not close the gap, they go there, and the next ones are chosen. Every pass takes
+        # at least one pixel of each unfinished image to its `front`, so this ends.
         while True:
             now = _distance(x, end)
             unfinished = unfinished & ~_close(now, goal)

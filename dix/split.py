@@ -97,6 +97,8 @@ class Split:
         ]
 
     def _run(self, activation: Tensor, replays: list[Tensor]) -> Tensor:
+        # The input itself is never looked at: what would have read it hands back its recorded output. It only has to
+        # have the right number of images. A module that runs several times has one queue, in the order of its calls.
         dummy = self.example.to(activation).expand(len(activation), *self.example.shape[1:])
         queues: dict[nn.Module, deque[Tensor]] = {}
         values = [*replays, activation]
@@ -108,6 +110,8 @@ class Split:
 
     def _needed(self, recording: _Recording) -> tuple[int, ...]:
         """The recorded outputs that the logits depend on, found by differentiating the tail."""
+        # A leaf that the logits do not depend on gets no gradient, whatever its value. The network runs on clones: code
+        # that writes into a tensor raises the clone's version, which tells what must be copied before each replay.
         leaves = [output.detach().requires_grad_() for output in recording.outputs]
         shown = [leaf.clone() for leaf in [*leaves, recording.activation.detach().requires_grad_()]]
         with torch.enable_grad():

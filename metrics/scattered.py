@@ -59,6 +59,9 @@ def doubled_area(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
 
 def crossing(y: np.ndarray, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where the edges from a to b [N, 2] cross the rows y [N]: the column rounded up and down, exactly."""
+    # The column is a fraction of whole numbers, scaled / run; -(-p // q) rounds it up without ever leaving them. In
+    # floating point a pixel on an edge could fall between two triangles. A level edge gets run 1: it lies on its own
+    # row.
     run = np.maximum(b[:, 0] - a[:, 0], 1)
     scaled = a[:, 1] * run + (y - a[:, 0]) * (b[:, 1] - a[:, 1])
     return -(-scaled // run), scaled // run
@@ -73,6 +76,9 @@ def ramps(starts: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 def owners(corners: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """The triangle that each pixel lies in or on: [H * W], -1 where none; row by row, in whole numbers."""
+    # Scan conversion: each triangle is cut along the rows it touches, and on every row the pixels between its long edge
+    # (top to bottom) and the short edge on that side of `middle` are its own. A pixel on a shared edge gets either
+    # triangle: their planes agree there.
     top, middle, bottom = np.take_along_axis(corners, corners[:, :, :1].argsort(axis=1, kind="stable"), 1).swapaxes(
         0, 1
     )
