@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
 import os
 import re
@@ -48,9 +50,10 @@ TINY = f"{SMALL} method=[gc] metric=[neg]"
 ON_PHOTOS = f"{TINY} model=efficientnet_lite0 dataset=photos"
 SHARDED = "run.limit=4 run.batch_size=1 run.workers=0 model=efficientnet_lite0 dataset=photos method=[gc]"
 ADDED = {
-    "dix run -m hydra/launcher=joblib_local": TINY,
+    "dix run -m": TINY,
     "dix run experiment=table1 hydra/launcher=slurm ": f"{SHARDED} metric=[neg]",
     "dix run experiment=table1 hydra/launcher=slurm_cpu ": SHARDED,
+    "dix run model=efficientnet_lite0 method=[gc,ig,dix3]": f"{SMALL} method.ig.steps=5",
     "dix run": SMALL,
     "dix tables table1 model.weights=random": ON_PHOTOS,
     "dix estimate experiment=embedded": TINY,
@@ -63,8 +66,13 @@ BEFORE = {
     "dix tables table3 --report": [f"dix run -m experiment=table3 {ON_PHOTOS}"],
     "dix verify embedded": [f"dix run experiment=embedded {TINY}"],
 }
-#: Commands that end with 1 and say what is missing, since ImageNet is.
-WITHOUT_DATA = {"dix data check imagenet": "missing", "dix figures figure1": "DIX_DATA"}
+#: Commands that end with 1 here and say what is missing, since ImageNet or a table's other models are.
+WITHOUT_DATA = {
+    "dix data check imagenet": "dix data check imagenet",
+    "dix figures figure1": "DIX_DATA",
+    "dix tables table1 model.weights=random": "missing: everything of resnet101 on imagenet",
+    "dix tables table3 --report": "missing: everything of resnet101 on imagenet_seg",
+}
 #: Runs each command of its standard input in one process, and tells of each in one line of JSON.
 RUNNER = """if True:
     import contextlib, io, json, shlex, sys
@@ -100,7 +108,8 @@ def test_what_a_document_shows_runs_to_its_end(document: str, tmp_path: Path) ->
         cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    ran = {one["line"]: one for one in map(json.loads, result.stdout.splitlines())}
+    told = [json.loads(line) for line in result.stdout.splitlines() if line.startswith('{"line": ')]  # others: joblib's
+    ran = {one["line"]: one for one in told}
     for line in lines:
         for small in made_small(line):
             missing = WITHOUT_DATA.get(line)
@@ -131,3 +140,26 @@ def test_links_between_documents_lead_somewhere() -> None:
     for document in DOCUMENTS:
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_the_map_of_the_rooms_names_what_exists() -> None:
+    """Dotted names of architecture.md are modules or attributes of modules; its paths are files or folders."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    dotted = set(re.findall(r"`(dix(?:\.\w+)+)`", text))
+    paths = set(re.findall(r"`([\w.]+/[\w./]*)`", text)) - {"../metrics"}
+    assert len(dotted) > 20
+    assert len(paths) > 10
+    assert [name for name in sorted(dotted) if not _exists(name)] == []
+    assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
+    rooms = {path.relative_to(ROOT).as_posix() for path in (ROOT / "dix").rglob("*/") if path.is_dir()}
+    shown = {room for room in rooms if not {"__pycache__", "templates", "paper"} & set(room.split("/"))} - {"dix/bench"}
+    assert {room for room in shown if f"{room.removeprefix('dix/')}/" not in text} == set()
+
+
+def _exists(name: str) -> bool:
+    """Whether a dotted name is a module, or an attribute of one."""
+    module, _, last = name.rpartition(".")
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # its parent is not there, or is no package
+        return importlib.util.find_spec(module) is not None and hasattr(importlib.import_module(module), last)
