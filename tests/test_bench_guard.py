@@ -331,3 +331,11 @@ def _seconds(act: Callable[[], object], times: Sequence[int] = range(20)) -> flo
     for _ in times:
         act()
     return (time.perf_counter() - start) / len(times)
+
+
+def test_one_number_of_a_wider_tensor_can_be_sealed() -> None:
+    """Of a batch of one image, a column keeps the row's stride and yet counts as contiguous."""
+    column = torch.arange(4).view(2, 2)[:1, 0]
+    assert column.stride() == (2,)
+    assert column.is_contiguous()
+    assert seal(column) == seal(torch.tensor([0])) != seal(torch.tensor([1]))

@@ -71,7 +71,6 @@ WITHOUT_DATA = {
     "dix data check imagenet": "dix data check imagenet",
     "dix figures figure1": "DIX_DATA",
     "dix tables table1 model.weights=random": "missing: everything of resnet101 on imagenet",
-    "dix tables table3 --report": "missing: everything of resnet101 on imagenet_seg",
 }
 #: Runs each command of its standard input in one process, and tells of each in one line of JSON.
 RUNNER = """if True:

@@ -72,7 +72,10 @@ def _sums(tensor: Tensor) -> list[int]:
         tensor = tensor.to_dense() if tensor.is_sparse else tensor.dequantize()
     if tensor.numel() == 0:
         return list(tensor.shape)
-    raw = tensor.contiguous().reshape(-1).view(torch.uint8)
+    flat = tensor.contiguous().reshape(-1)
+    if flat.stride(0) != 1:  # a tensor of one number counts as contiguous whatever its stride is
+        flat = flat.clone(memory_format=torch.contiguous_format)
+    raw = flat.view(torch.uint8)
     whole = len(raw) // (8 * STRETCHES) * 8 * STRETCHES
     words = raw[:whole].clone() if raw.storage_offset() % 8 else raw[:whole]
     stretches = words.view(torch.int64).view(STRETCHES, -1).sum(dim=1) if whole else raw.new_zeros(1).long()
