@@ -14,6 +14,7 @@ import inspect
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping
+from functools import cache, lru_cache
 from types import CodeType
 from typing import Any
 
@@ -52,8 +53,12 @@ def path_of(thing: object) -> str:
     return f"{type(thing).__module__}.{type(thing).__qualname__}"
 
 
+@cache
 def version(kind: type) -> int | str:
-    """The version that a class declares itself, or else a hash of its code and of its bases' versions."""
+    """The version that a class declares itself, or else a hash of its code and of its bases' versions.
+
+    Found once for each class: reading source takes a while.
+    """
     own = vars(kind).get("version")
     if isinstance(own, int) and "version" not in _field_names(kind):
         return own
@@ -96,11 +101,16 @@ def _code(kind: type) -> str:
     return "\n".join(_text(node) for node in (tree, *(used[name] for name in sorted(used))))
 
 
+@lru_cache(maxsize=8)
+def _parsed(source: str) -> ast.Module:
+    return ast.parse(source)
+
+
 def _top_level(module: str) -> dict[str, ast.AST]:
     """The functions, classes and constants of a module, by name."""
     found: dict[str, ast.AST] = {}
     try:
-        body = ast.parse(inspect.getsource(sys.modules[module])).body
+        body = _parsed(inspect.getsource(sys.modules[module])).body
     except (OSError, TypeError, KeyError, SyntaxError):
         return found
     for node in body:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from support import engine_jobs as parts
+from support.hostile_methods import Hostile, Leaving, Shared, Vandal, conv_model
 from torch import Tensor
 
 from dix.bench.run import contracts
@@ -128,3 +130,56 @@ def test_data_sets_label_name_and_identify_their_images() -> None:
 
 def test_models_split_exactly() -> None:
     assert not problems(contracts.classifier_contract(parts.classifier(), IMAGES))
+
+
+@pytest.mark.parametrize(
+    ("what", "clause"),
+    [
+        ("hook", "leaves the model as it was"),
+        ("training mode", "leaves the model as it was"),
+        ("weights past the counter", "leaves the model as it was"),
+        ("weights that want gradients", "leaves the model as it was"),
+        ("forward replaced", "leaves the model as it was"),
+        ("images through numpy", "leaves the batch as it was"),
+        ("targets", "leaves the batch as it was"),
+        ("activation", "leaves the batch as it was"),
+        ("working directory", "leaves the process as it was"),
+        ("gradients off", "leaves the process as it was"),
+        ("default dtype", "leaves the process as it was"),
+        ("threads", "leaves the process as it was"),
+    ],
+)
+def test_what_a_method_does_to_others_is_found_with_advice(what: str, clause: str) -> None:
+    model, here = conv_model(), Path.cwd()
+    before = model.logits(IMAGES).clone()
+    found = {f.clause: f.problem for f in contracts.explainer_contract(Hostile(what=what), model, IMAGES)}
+    assert "it changed what others rely on: " in found[clause]
+    assert found[clause].endswith(contracts.ADVICE[clause])
+    assert torch.equal(model.logits(IMAGES), before)
+    assert Path.cwd() == here
+    assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("error", [SystemExit, RuntimeError, AssertionError])
+def test_a_method_that_raises_is_reported_to_the_last_clause(error: type[BaseException]) -> None:
+    found = list(contracts.explainer_contract(Leaving(error=error), conv_model(), IMAGES))
+    sound = list(contracts.explainer_contract(parts.Brightness(), conv_model(), IMAGES))
+    assert [f.clause for f in found] == [f.clause for f in sound]
+    problems_ = {f.clause: f.problem for f in found if f.problem}
+    assert error.__name__ in problems_[contracts.RAISES]
+    assert contracts.ALIKE in problems_
+
+
+def test_shared_random_numbers_are_found() -> None:
+    assert contracts.RANDOM in problems(contracts.explainer_contract(Shared(), conv_model(), IMAGES))
+
+
+@pytest.mark.parametrize(("what", "clause"), [("maps", contracts.BATCH), ("images", contracts.BATCH)])
+def test_what_a_metric_does_to_others_is_found(what: str, clause: str) -> None:
+    assert clause in problems(contracts.metric_contract(Vandal(what=what), conv_model(), IMAGES))
+
+
+def test_a_data_set_that_cannot_be_read_is_reported() -> None:
+    [unreadable] = [f for f in contracts.dataset_contract(parts.Made(broken=(1,))) if f.problem]
+    assert unreadable.clause == "reads image1"
+    assert "made to be unreadable" in unreadable.problem

@@ -40,7 +40,7 @@ def run_job(config: DictConfig) -> None:
     if config.run.only == "failed" and store.json("failures", key) is not None:
         OmegaConf.update(config, "run.only", "all")
     try:
-        _run(config, store, key, begun)
+        _run(config, store, key, begun, sweep)
     except Exception as error:
         if not sweep or type(error).__module__.startswith("submitit"):
             raise
@@ -81,7 +81,7 @@ def _record_failure(store: ResultStore, key: str, message: str) -> None:
     store.write_json("failures", key, record)
 
 
-def _run(config: DictConfig, store: ResultStore, key: str, begun: float) -> None:
+def _run(config: DictConfig, store: ResultStore, key: str, begun: float, sweep: bool) -> None:
     job = open_job(config, key)
     start = time.perf_counter()
     with progress_of(job, job.run.progress) as progress:
@@ -91,6 +91,9 @@ def _run(config: DictConfig, store: ResultStore, key: str, begun: float) -> None
         record["cost"]["start_up_seconds"] = round((outcome.first_forward or start) - begun, 3)
         store.write_json("provenance", key, record)
     _say(job, outcome, begun)
+    skipped_all = len(outcome.skipped) == len(job.methods)
+    if outcome.trouble and not (sweep and skipped_all):  # in a sweep, an impossible cell is a line and no failure
+        raise ValueError(outcome.trouble)
 
 
 def _age_of_process() -> float:
@@ -135,6 +138,13 @@ def _say(job: Job, outcome: Outcome, begun: float) -> None:
         print(f"skipped {method}: {reason}")
     for image, reason in outcome.unread.items():
         print(f"left out {image}: {reason}")
+    for image, reason in list(outcome.silent.items())[:5]:
+        print(f"excluded {image}: {reason}")
+    if len(outcome.silent) > 5:
+        print(f"excluded {len(outcome.silent)} images in all that the model does not answer for")
+    if len(outcome.skipped) == len(job.methods):
+        print(f"{job.name}: nothing can be computed, every method was skipped")
+        return
     nothing = "nothing had failed" if job.run.only == "failed" else "everything is stored already"
     what = f"{outcome.images} images, {outcome.rows} new rows" if outcome.images else nothing
     start = "" if outcome.first_forward is None else f", start-up {outcome.first_forward - begun:.1f} s"

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from dix.bench.run.batch import Maps, Prepared, maps, predict, prepare
+from dix.bench.run.checks import check_purpose
 from dix.bench.run.job import Job
 from dix.bench.run.prices import Price, Prices
 from dix.bench.run.scorer import Score, Scorer
@@ -54,6 +55,7 @@ def calibrate(
     """
     device = job.classifier.device
     timed = _Timer(clock, device)
+    check_purpose(job.methods, job.metrics, job.run)
     indices = range(min(images, job.run.batch_size, len(job.dataset.ids)))
     batch, read = timed(lambda: load(job.dataset, job.preprocess, indices, "skip"))
     if not batch.ids:

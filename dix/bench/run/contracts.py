@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dix.bench.run.batch import Prepared, Question, asked, maps, predict
+from dix.bench.run.guard import Guard, Handed, HandedBatch, Watched, isolated, told
+from dix.bench.run.seals import Memory
 from dix.classifier import Classifier
-from dix.datasets.api import Dataset, Record, content_of
+from dix.datasets.api import Dataset, content_of
 from dix.datasets.loader import Batch
 from dix.explainer import Explainer
 from dix.identity import describe
 from dix.maps import faults
 from dix.metrics.api import Case, Metric, Predict, Prediction, Scores
 
+T = TypeVar("T")
 #: Largest difference of a tail's logits, relative to the largest logit.
 TAIL_TOLERANCE = 1e-5
 #: Largest difference of a map between batches, relative to the map's range.
@@ -32,53 +38,168 @@ class Finding:
     problem: str = ""
 
 
+#: Clauses about a method that was tried, and what to do where one does not hold.
+RAISES, SHAPE, SOUND = (
+    "explains without an error",
+    "returns one map [h, w] an image",
+    "gives finite maps that are not constant",
+)
+MODEL, BATCH, PROCESS = "leaves the model as it was", "leaves the batch as it was", "leaves the process as it was"
+RANDOM, ALIKE, TWICE = (
+    "draws no shared random numbers",
+    "explains an image alike in any batch",
+    "gives the same map twice",
+)
+ADVICE = {
+    MODEL: "use `dix.capture.capturing`, remove hooks in a `finally`, and write into no weight",
+    BATCH: "write into copies: `passes.images.clone()`",
+    PROCESS: "use settings in a `with` block that puts them back",
+    RANDOM: "draw from `passes.generator(index, purpose)`",
+    RAISES: "raise nothing for images of any content; say in `unsupported` which models cannot be explained",
+}
+
+
 def explainer_contract(explainer: Explainer, classifier: Classifier, images: Tensor) -> Iterator[Finding]:
-    """Clauses for a method, tried on images [B, 3, S, S] in [0, 1] with B of at least 2."""
+    """Clauses for a method, tried on images [B, 3, S, S] in [0, 1] with B of at least 2.
+
+    Every clause is reported, and the model and the process are left as they were, whatever the method does.
+    """
     yield _holds("is a frozen dataclass of plain values", lambda: _plain(explainer))
-    reason = explainer.unsupported(classifier)
-    if reason:
-        yield Finding(f"cannot explain {classifier.name}: {reason}")
-        return
-    before = classifier.logits(images).detach().clone()
-    maps = _maps(explainer, classifier, images)
-    yield _holds("returns one map [h, w] an image", lambda: _differs(tuple(maps.shape[:1]), (len(images),)))
-    yield _holds("gives finite maps that are not constant", lambda: ", ".join(sorted(set(faults(maps)) - {""})))
-    yield _holds("leaves the model as it was", lambda: _unchanged(classifier, images, before))
-    yield _holds("explains an image alike in any batch", lambda: _alone(explainer, classifier, images, maps))
-    again = _maps(explainer, classifier, images)
-    yield _holds("gives the same map twice", lambda: "" if torch.equal(maps, again) else "two runs differ")
+    with Guard(classifier) as guard:
+        able = _tried(guard, None, lambda: explainer.unsupported(classifier))
+        yield from _effects(able, "asking `unsupported` ")
+        if able.result:
+            yield Finding(f"cannot explain {classifier.name}: {able.result}")
+            return
+        everyone = range(len(images))
+        first = _explained(guard, explainer, classifier, images, everyone)
+        yield _advised(RAISES, first.error)
+        yield from _effects(first)
+        yield _holds(SHAPE, lambda: _differs(tuple(_map_of(first).shape[:1]), (len(images),)))
+        yield _holds(SOUND, lambda: ", ".join(sorted(set(faults(_map_of(first))) - {""})))
+        alone = [_explained(guard, explainer, classifier, images, [i]) for i in everyone]
+        yield _holds(ALIKE, lambda: _alone(first, alone))
+        again = _explained(guard, explainer, classifier, images, everyone)
+        yield _holds(TWICE, lambda: "" if torch.equal(_map_of(first), _map_of(again)) else "two runs differ")
+
+
+@dataclass(frozen=True)
+class _Tried(Generic[T]):
+    """What came of code of a method or metric. error: what it raised. model, batch, process: what it changed."""
+
+    result: T | None
+    error: str
+    model: list[str]
+    batch: list[str]
+    process: list[str]
+    drew: bool
+
+
+def _tried(guard: Guard, handed: Watched | None, act: Callable[[], T], *more: Watched) -> _Tried[T]:
+    """Call it, note what it raised, drew and changed, and put everything right again."""
+    result, error, drew = None, "", False
+
+    def watched() -> T:
+        nonlocal drew
+        before = _random_states()
+        try:
+            return act()
+        finally:
+            drew = _random_states() != before
+
+    try:
+        result = isolated(watched, seed=0)
+    except Exception as failed:
+        error = f"{type(failed).__name__}: {failed}"
+    batch = [what for each in (handed, *more) if each is not None for what in each.changed()]
+    model, process = guard.network.changed(), guard.process.changed()
+    guard.restore()
+    return _Tried(result, error, model, batch, process, drew)
+
+
+def _random_states() -> tuple[Any, ...]:
+    """The states of the generators that everybody shares, comparable."""
+    return torch.get_rng_state().tolist(), str(np.random.get_state(legacy=False)), random.getstate()  # noqa: NPY002
+
+
+def _effects(tried: _Tried[Any], when: str = "") -> Iterator[Finding]:
+    """Whether it left everything alone."""
+    for clause, changes in ((MODEL, tried.model), (BATCH, tried.batch), (PROCESS, tried.process)):
+        yield _advised(clause, when + told(changes) if changes else "")
+    yield _advised(RANDOM, f"{when}it draws from torch's, NumPy's or Python's own generators" if tried.drew else "")
+
+
+def _advised(clause: str, problem: str) -> Finding:
+    return Finding(clause, f"{problem}; {ADVICE[clause]}" if problem else "")
+
+
+def _explained(
+    guard: Guard, explainer: Explainer, classifier: Classifier, images: Tensor, chosen: Sequence[int]
+) -> _Tried[Tensor]:
+    """Maps of some of the images; ids are given, since random numbers derive from them."""
+    prepared = _prepared(classifier, images, chosen)
+    return _tried(guard, HandedBatch.of(prepared), lambda: maps(explainer, prepared.passes, "bilinear").values)
+
+
+def _map_of(tried: _Tried[Tensor]) -> Tensor:
+    if tried.result is None:
+        raise ValueError(f"there is no map to look at ({tried.error})")
+    return tried.result
 
 
 def metric_contract(metric: Metric, classifier: Classifier, images: Tensor) -> Iterator[Finding]:
-    """Clauses for a metric, tried with made maps on images [B, 3, S, S] in [0, 1] with B of at least 2."""
+    """Clauses for a metric, tried with made maps on images [B, 3, S, S] in [0, 1] with B of at least 2.
+
+    Every clause is reported, and the model and the process are left as they were, whatever the metric does.
+    """
     yield _holds("is a frozen dataclass of plain values", lambda: _plain(metric))
-    scores = _scores(metric, classifier, images, range(len(images)))
-    yield _holds("scores every image", lambda: _differs(tuple(scores.value.shape), (len(images),)))
-    yield _holds("says why an image is excluded, and only then", lambda: _reasons(scores))
-    alone = torch.cat([_scores(metric, classifier, images, [i]).value for i in range(len(images))])
-    close = torch.allclose(scores.value, alone, rtol=0, atol=1e-3, equal_nan=True)
-    yield Finding("scores an image alike in any batch", "" if close else f"{scores.value.tolist()} or {alone.tolist()}")
-    yield _holds("summarises with weights as without", lambda: _summaries(metric, scores))
+    with Guard(classifier) as guard:
+        tried = _scores(guard, metric, classifier, images, range(len(images)))
+        yield Finding("scores without an error", tried.error)
+        yield from _effects(tried)
+        yield _holds("scores every image", lambda: _differs(tuple(_scores_of(tried).value.shape), (len(images),)))
+        yield _holds("says why an image is excluded, and only then", lambda: _reasons(_scores_of(tried)))
+        each = [_scores(guard, metric, classifier, images, [i]) for i in range(len(images))]
+        yield _holds("scores an image alike in any batch", lambda: _scores_alike(tried, each))
+        yield _holds("summarises with weights as without", lambda: _summaries(metric, _scores_of(tried)))
+
+
+def _scores_of(tried: _Tried[Scores]) -> Scores:
+    if tried.result is None:
+        raise ValueError(f"there is no score to look at ({tried.error})")
+    return tried.result
+
+
+def _scores_alike(together: _Tried[Scores], each: Sequence[_Tried[Scores]]) -> str:
+    whole = _scores_of(together).value
+    alone = torch.cat([_scores_of(one).value for one in each])
+    close = torch.allclose(whole, alone, rtol=0, atol=1e-3, equal_nan=True)
+    return "" if close else f"{whole.tolist()} or {alone.tolist()}"
 
 
 def dataset_contract(dataset: Dataset, most: int = 20) -> Iterator[Finding]:
-    """Clauses for a data set; at most so many images are read."""
-    ids = list(dataset.ids)
-    yield Finding("has images", "" if ids else "no ids")
-    yield Finding("names every image once", "" if len(set(ids)) == len(ids) else "an id occurs twice")
-    yield Finding("names images in text that can be stored", _unstorable(ids))
-    labels = len(dataset.labels)
-    yield Finding("labels every image, or says None", "" if labels == len(ids) else f"{labels} for {len(ids)}")
-    fingerprints = {dataset.fingerprint() for _ in range(2)}
-    yield Finding("has a steady fingerprint", "" if len(fingerprints) == 1 else "two calls differ")
-    for index in range(min(most, len(ids))):
-        problem = _record(dataset.read(index), ids[index])
-        if problem:
-            yield Finding(f"reads {ids[index]}", problem)
+    """Clauses for a data set; at most so many images are read. Every clause is reported, whatever reading raises."""
+    first = range(min(most, len(dataset.ids)))
+    yield _holds("has images", lambda: "" if dataset.ids else "no ids")
+    yield _holds("names every image once", lambda: "" if len(set(dataset.ids)) == len(dataset.ids) else "an id twice")
+    yield _holds("names images in text that can be stored", lambda: _unstorable(dataset.ids))
+    yield _holds("labels every image, or says None", lambda: _differs(len(dataset.labels), len(dataset.ids)))
+    yield _holds("has a steady fingerprint", lambda: _differs(dataset.fingerprint(), dataset.fingerprint()))
+    for index in first:
+        found = _holds(f"reads {dataset.ids[index]}", partial(_record_of, dataset, index))
+        if found.problem:
+            yield found
             return
-    yield Finding(f"reads its first {min(most, len(ids))} images with masks of their size")
-    differing = [ids[i] for i in range(min(most, len(ids))) if _contents(dataset, i) > 1]
-    yield Finding("knows an image by its content", f"two digests of {differing[0]}" if differing else "")
+    yield Finding(f"reads its first {len(first)} images with masks of their size")
+    yield _holds("knows an image by its content", lambda: _unsteady(dataset, first))
+
+
+def _unsteady(dataset: Dataset, first: Sequence[int]) -> str:
+    """The first image with two digests, as it is read and without being decoded, as a problem, or ""."""
+    for index in first:
+        if content_of(dataset, index, dataset.read(index)) != content_of(dataset, index):
+            return f"two digests of {dataset.ids[index]}"
+    return ""
 
 
 def _unstorable(ids: Sequence[str]) -> str:
@@ -86,27 +207,29 @@ def _unstorable(ids: Sequence[str]) -> str:
     return next((f"{name!r} is not printable" for name in ids if not name.isprintable()), "")
 
 
-def _contents(dataset: Dataset, index: int) -> int:
-    """How many digests an image has: as it is read, and without being decoded."""
-    return len({content_of(dataset, index, dataset.read(index)), content_of(dataset, index)})
-
-
 def classifier_contract(classifier: Classifier, images: Tensor) -> Iterator[Finding]:
-    """Clauses for a model: frozen, and every named layer splits it exactly."""
+    """Clauses for a model: frozen, with finite logits, and every named layer splits it exactly."""
     frozen = not any(p.requires_grad for p in classifier.network.parameters()) and not classifier.network.training
     yield Finding("is frozen and in evaluation mode", "" if frozen else "it is not")
-    logits = classifier.logits(images).detach()
-    scale = float(logits.abs().max())
+    yield _holds("gives finite logits", lambda: "" if _logits(classifier, images).isfinite().all() else "it does not")
     for alias, name in classifier.layers.items():
-        tail = classifier.tail(name)
-        found = tail.logits(*tail.record(classifier.normalise(images))).detach()
-        error = float((found - logits).abs().max()) / max(scale, 1e-12)
-        yield Finding(f"splits at {alias} ({name})", "" if error <= TAIL_TOLERANCE else f"logits differ by {error:.1e}")
+        yield _holds(f"splits at {alias} ({name})", partial(_splits, classifier, name, images))
+
+
+def _logits(classifier: Classifier, images: Tensor) -> Tensor:
+    return classifier.logits(images.to(classifier.mean)).detach()
+
+
+def _splits(classifier: Classifier, name: str, images: Tensor) -> str:
+    logits, tail = _logits(classifier, images), classifier.tail(name)
+    found = tail.logits(*tail.record(classifier.normalise(images.to(classifier.mean)))).detach()
+    error = float((found - logits).abs().max()) / max(float(logits.abs().max()), 1e-12)
+    return "" if error <= TAIL_TOLERANCE else f"logits differ by {error:.1e}"
 
 
 def _holds(clause: str, check: Callable[[], str]) -> Finding:
     try:
-        return Finding(clause, check())
+        return Finding(clause, isolated(check, seed=0))
     except Exception as error:
         return Finding(clause, f"{type(error).__name__}: {error}")
 
@@ -122,33 +245,17 @@ def _differs(got: object, expected: object) -> str:
     return "" if got == expected else f"expected {expected}, got {got}"
 
 
-def _unchanged(classifier: Classifier, images: Tensor, before: Tensor) -> str:
-    modules = list(classifier.network.modules())
-    hooked = [m for m in modules if m._forward_hooks or m._forward_pre_hooks or m._backward_hooks]
-    if hooked:
-        return f"a hook is left on {type(hooked[0]).__name__}"
-    return "" if torch.equal(classifier.logits(images), before) else "the logits changed"
-
-
-def _alone(explainer: Explainer, classifier: Classifier, images: Tensor, maps: Tensor) -> str:
-    """Compare with maps of each image by itself; ids are given, since random numbers derive from them."""
-    for i in range(len(images)):
-        alone = _maps(explainer, classifier, images, [i])[0]
-        span = float(maps[i].max() - maps[i].min())
-        error = float((alone - maps[i]).abs().max()) / max(span, 1e-12)
+def _alone(together: _Tried[Tensor], each: Sequence[_Tried[Tensor]]) -> str:
+    """Compare maps of a batch with those of each image by itself."""
+    for i, (made, one) in enumerate(zip(_map_of(together), each, strict=True)):
+        span = float(made.max() - made.min())
+        error = float((_map_of(one)[0] - made).abs().max()) / max(span, 1e-12)
         if error > MAP_TOLERANCE:
             return f"alone, image {i} differs by {error:.1e} of its map's range"
     return ""
 
 
-def _maps(
-    explainer: Explainer, classifier: Classifier, images: Tensor, chosen: range | list[int] | None = None
-) -> Tensor:
-    prepared = _prepared(classifier, images, range(len(images)) if chosen is None else chosen)
-    return maps(explainer, prepared.passes, "bilinear").values
-
-
-def _prepared(classifier: Classifier, images: Tensor, chosen: range | list[int]) -> Prepared:
+def _prepared(classifier: Classifier, images: Tensor, chosen: Sequence[int]) -> Prepared:
     """Some of the images as a run would prepare them, with a made mask; the predicted class is the true one."""
     index = list(chosen)
     pixels = images[index]
@@ -164,15 +271,21 @@ def _prepared(classifier: Classifier, images: Tensor, chosen: range | list[int])
         has_mask=torch.ones(len(index), dtype=torch.bool),
         contents=[""] * len(index),
     )
-    return asked(classifier, batch, Question(labels))
+    return asked(classifier, batch, Question(labels), memory=Memory)
 
 
-def _scores(metric: Metric, classifier: Classifier, images: Tensor, chosen: range | list[int]) -> Scores:
-    batch = _prepared(classifier, images, chosen).images
+def _scores(
+    guard: Guard, metric: Metric, classifier: Classifier, images: Tensor, chosen: Sequence[int]
+) -> _Tried[Scores]:
+    prepared = _prepared(classifier, images, chosen)
+    batch = prepared.images
     case = Case(batch, batch.images.mean(dim=1), explain=lambda altered: altered.mean(dim=1))
-    probe = metric.probe
-    trace = None if probe is None else probe.trace(case, _asking(classifier))
-    return metric.score(case, trace)
+
+    def score() -> Scores:
+        probe = metric.probe
+        return metric.score(case, None if probe is None else probe.trace(case, _asking(classifier)))
+
+    return _tried(guard, HandedBatch.of(prepared), score, Handed.of("the maps", case.maps))
 
 
 def _asking(classifier: Classifier) -> Predict:
@@ -197,7 +310,9 @@ def _summaries(metric: Metric, scores: Scores) -> str:
     return "" if same else f"{plain} without weights, {weighted} with ones"
 
 
-def _record(record: Record, name: str) -> str:
+def _record_of(dataset: Dataset, index: int) -> str:
+    """What is wrong with a record, or ""."""
+    record, name = dataset.read(index), dataset.ids[index]
     if record.id != name:
         return f"its record is called {record.id!r}"
     if record.mask is not None and record.mask.shape != (record.image.height, record.image.width):

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 from dix.bench.run import plan, runtime
 from dix.bench.run.buffer import RowBuffer
+from dix.bench.run.checks import check_purpose
+from dix.bench.run.freshness import Freshness, keep_origin
 from dix.bench.run.gallery import Gallery
 from dix.bench.run.guard import Guard, Left, Tampering, told
 from dix.bench.run.job import Job
@@ -28,8 +30,11 @@ Progress = Callable[[int, int], None]
 def evaluate(job: Job, store: ResultStore, progress: Progress | None = None) -> Outcome:
     """Compute and store every row of the job's shard that is not stored yet.
 
-    A method that raises is recorded in the outcome and in the store, and does not stop the others.
+    A method that raises, or changes what others rely on, is recorded in the outcome and in the store, and does not
+    stop the others. Raises ValueError where there is nothing to compute, StaleResults where stored rows are about
+    other images or were computed in another way.
     """
+    check_purpose(job.methods, job.metrics, job.run)
     try:
         return _Evaluation(job, store).run(progress or (lambda done, total: None))
     except Terminated:
@@ -68,23 +73,42 @@ class _Evaluation:
         with self.ledger, on_termination(self.buffer.flush_at_once):
             todo = plan.steps(self.job, self.store, self.gallery, methods)
             with self._pool() as pool, self.guard:
-                worker = Worker(self.job, self.cells, self.guard, self.outcome, self.gallery, pool)
+                origin = keep_origin(self.job, self.store)
+                worker = Worker(self.job, self.cells, self.guard, self.outcome, self.gallery, origin, pool)
                 try:
                     self._walk(todo, worker, progress)
                 finally:
                     self.buffer.flush()
                     self.outcome.rows = self.buffer.written
+            self.outcome.trouble = self._trouble()
             self.store.compact(self.job.group)
             self.records.mended(methods)
         return self.outcome
 
+    def _trouble(self) -> str:
+        """Why nothing that was asked for can be counted, or ""."""
+        if set(self.outcome.skipped) == set(self.job.methods):
+            why = "; ".join(f"{method}: {reason}" for method, reason in self.outcome.skipped.items())
+            return f"nothing can be computed, every method was skipped ({why})"
+        images = {self.job.dataset.ids[i] for indices in self.job.batches() for i in indices}
+        images -= set(self.outcome.unread)
+        if images and images <= set(self.records.silent):
+            reasons = ", ".join(sorted(set(self.records.silent.values())))
+            return f"model {self.job.classifier.name}: all {len(images)} images are excluded: {reasons}"
+        return ""
+
     def _walk(self, steps: Sequence[Step], worker: Worker, progress: Progress) -> None:
-        todo = [step for step in steps if step.wanted]
-        done = len(steps) - len(todo)
-        self._show(progress, done, len(steps))
-        for step, batch in zip(todo, self._loader(todo), strict=True):
-            self._batch(step, batch, worker)
-            done += 1
+        """Every batch of the grid in order: what is stored is checked, what is missing is computed."""
+        fresh = Freshness(self.job, self.store)
+        batches = iter(self._loader([step for step in steps if step.wanted]))
+        self._show(progress, 0, len(steps))
+        for done, step in enumerate(steps, 1):
+            if step.wanted:
+                batch = next(batches)
+                fresh.check_batch(batch)
+                self._batch(step, batch, worker)
+            else:
+                fresh.check_stored(step.indices)
             self._show(progress, done, len(steps))
 
     def _show(self, progress: Progress, done: int, total: int) -> None:

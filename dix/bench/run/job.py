@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from dix.bench.run.checks import check
 from dix.bench.run.settings import Run, ScoreProtocol
 from dix.bench.store.cells import Group, StoredCell
 from dix.bench.store.ledger import Undertaking
@@ -42,19 +43,7 @@ class Job:
 
     def __post_init__(self) -> None:
         """Raise ValueError where a setting is outside its range."""
-        _at_least("run.batch_size", self.run.batch_size, 1)
-        _at_least("run.chunk", self.run.chunk, 0)
-        _at_least("run.limit", 1 if self.run.limit is None else self.run.limit, 1)
-        part, parts = self.run.shard
-        if not 0 <= part < parts:
-            raise ValueError(f"run.shard: expected [i, n] with 0 <= i < n, got [{part}, {parts}]")
-        for key, value, allowed in (
-            ("protocol.target", self.protocol.target, ("predicted", "label")),
-            ("protocol.unlabelled", self.protocol.unlabelled, ("predicted", "drop")),
-            ("run.only", self.run.only, ("all", "failed")),
-        ):
-            if value not in allowed:
-                raise ValueError(f"{key}: expected one of {', '.join(allowed)}, got {value!r}")
+        check(self.protocol, self.run)
 
     @property
     def name(self) -> str:
@@ -158,8 +147,3 @@ def _described_probe(metric: Metric) -> Any:
     """The metric's probe as plain values: what a row says depends on its version, too."""
     probe = getattr(metric, "probe", None)
     return None if probe is None else describe(probe)
-
-
-def _at_least(key: str, value: int, least: int) -> None:
-    if value < least:
-        raise ValueError(f"{key}: expected an integer of at least {least}, got {value}")

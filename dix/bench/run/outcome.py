@@ -17,6 +17,7 @@ class Outcome:
     failed: methods that raised or changed what others see, with the message. unread: images that could not be read,
     with the reason. silent: images that nothing can be scored for, with the reason.
     right: by labelled image, whether the clean prediction is its label.
+    trouble: why nothing that was asked for can be counted, or "".
     first_forward: when the model had seen its first batch, by `time.perf_counter`; None where it saw none.
     """
 
@@ -29,6 +30,7 @@ class Outcome:
     unread: dict[str, str] = field(default_factory=dict)
     silent: dict[str, str] = field(default_factory=dict)
     right: dict[str, bool] = field(default_factory=dict)
+    trouble: str = ""
     first_forward: float | None = None
 
     @contextmanager

@@ -21,7 +21,9 @@ class Records:
         self.job = job
         self.outcome = outcome
         self.key = key
-        self.right: dict[str, bool] = dict((store.json("clean", key) or {"right": {}})["right"])
+        known = store.json("clean", key) or {}
+        self.right: dict[str, bool] = dict(known.get("right", {}))
+        self.silent: dict[str, str] = dict(known.get("silent", {}))
         self.failed_images: dict[str, list[str]] = {}
 
     def skips(self) -> None:
@@ -39,12 +41,15 @@ class Records:
             self.store.write_json("unread", self.job.name, record)
 
     def clean(self) -> None:
-        """Note which labelled images the model gets right unaltered, with those of the job's earlier runs."""
-        known = self.right | self.outcome.right
-        if len(known) > len(self.right):
+        """Note which labelled images the model gets right unaltered, and for which it does not answer.
+
+        Those of the job's earlier runs stay.
+        """
+        right, silent = self.right | self.outcome.right, self.silent | self.outcome.silent
+        if len(right) > len(self.right) or len(silent) > len(self.silent):
             names = {"job": self.job.name, "model": self.job.classifier.name, "dataset": self.job.dataset.name}
-            self.store.write_json("clean", self.key, {**names, "right": known})
-            self.right = known
+            self.store.write_json("clean", self.key, {**names, "right": right, "silent": silent})
+            self.right, self.silent = right, silent
 
     def failure(self, method: str, images: Sequence[str], message: str, error: BaseException | None = None) -> None:
         """Note that a method failed on these images, and tell whoever watches."""

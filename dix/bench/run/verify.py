@@ -135,6 +135,8 @@ def _difference(stored: Row, again: Row | None) -> str:
     """What differs between two rows beyond the tolerance, or ""."""
     if again is None:
         return "the image is not in the data set any more"
+    if stored["content"] and stored["content"] != again["content"]:
+        return "the image, its mask or its label has changed since"
     if stored["reason"] != again["reason"]:
         return f"reason: stored {stored['reason']!r}, now {again['reason']!r}"
     for what in ("value", "parts", "curve"):

@@ -16,7 +16,7 @@ from dix.bench.run.guard import Guard, Handed, HandedBatch, Left, Watched, isola
 from dix.bench.run.job import Job
 from dix.bench.run.outcome import Outcome
 from dix.bench.run.plan import Step
-from dix.bench.run.scorer import BROKEN_MAP, Score, Scorer
+from dix.bench.run.scorer import BROKEN_MAP, SILENT_ALTERED, Score, Scorer
 from dix.bench.run.seals import Memory
 from dix.bench.store.cells import StoredCell
 from dix.bench.store.columns import Row
@@ -60,13 +60,17 @@ class Findings:
 
 @dataclass(frozen=True)
 class Worker:
-    """Computes batches of a job. cells: of its rows. pool: for CPU work outside the model."""
+    """Computes batches of a job.
+
+    cells: of its rows. origin: of what computes them. pool: for CPU work outside the model.
+    """
 
     job: Job
     cells: Mapping[tuple[str, str], StoredCell]
     guard: Guard
     outcome: Outcome
     gallery: Gallery
+    origin: str
     pool: Executor | None = None
 
     def compute(self, step: Step, batch: Batch) -> Findings:
@@ -97,6 +101,7 @@ class _Pass:
         self.batch = batch
         self.thorough = thorough
         self.found = Findings()
+        self.contents = dict(zip(batch.ids, batch.contents, strict=True))
 
     def run(self) -> Findings:
         """All that the step wants."""
@@ -122,7 +127,7 @@ class _Pass:
         for method, metrics in self.step.wanted.items():
             for metric in metrics:
                 cell = self.worker.cells[method, metric]
-                self.found.rows += [Row(cell.digest, image, NAN, reason=why) for image, why in silent.items()]
+                self.found.rows += [self._row(cell, image, Score(NAN, reason=why)) for image, why in silent.items()]
         self.batch = part(self.batch, [i for i, image in enumerate(self.batch.ids) if image not in silent])
         if self.batch.ids:
             self._prepare()
@@ -159,8 +164,22 @@ class _Pass:
     def _rows(self, method: str, metric: str, made: Maps, scores: Sequence[Score]) -> Iterator[Row]:
         cell = self.worker.cells[method, metric]
         for image, fault, score in zip(self.batch.ids, made.faults, scores, strict=True):
-            note = "" if score.reason == BROKEN_MAP else NOTES[fault]
-            yield Row(cell.digest, image, score.value, score.parts, score.curve, score.reason, note)
+            if score.reason == SILENT_ALTERED:
+                self.found.silent[image] = score.reason
+            yield self._row(cell, image, score, "" if score.reason == BROKEN_MAP else NOTES[fault])
+
+    def _row(self, cell: StoredCell, image: str, score: Score, note: str = "") -> Row:
+        return Row(
+            cell=cell.digest,
+            image=image,
+            value=score.value,
+            parts=score.parts,
+            curve=score.curve,
+            reason=score.reason,
+            note=note,
+            content=self.contents[image],
+            origin=self.worker.origin,
+        )
 
     def _attempt(self, method: str, who: str, act: Callable[[], T], *handed: Watched) -> T | None:
         """What a method or metric gives, or None where it fails or changes what others see. who: it, in a message."""

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dix.bench.run.batch import maps, prepare
+from dix.bench.run.batch import Prepared, maps, prepare
+from dix.bench.run.freshness import Freshness, keep_origin
 from dix.bench.run.job import Job
 from dix.bench.sanity.series import Series
 from dix.bench.sanity.settings import Sanity
@@ -109,7 +110,12 @@ class Shown:
 
     def only(self, i: int) -> Shown:
         """The i-th image alone."""
-        return Shown(self.images[i : i + 1], self.targets[i : i + 1], self.ids[i : i + 1])
+        return self.some([i])
+
+    def some(self, rows: Sequence[int]) -> Shown:
+        """Some of the images."""
+        chosen = list(rows)
+        return Shown(self.images[chosen], self.targets[chosen], tuple(self.ids[i] for i in chosen))
 
 
 def compare(
@@ -145,13 +151,20 @@ class _Test:
     def run(self, progress: Callable[[int, int], None]) -> Outcome:
         """Compute what is missing, batch by batch; rows of a batch are stored together."""
         self.store.open(self.cells.values())
+        self.origin = keep_origin(self.job, self.store)
         grid = self.job.batches()
         todo = list(self._open(grid))
         run = self.job.run
-        loader = Loader(self.job.dataset, self.job.preprocess, todo, run.workers, run.on_error)  # type: ignore[arg-type]
-        for done, (indices, batch) in enumerate(zip(todo, loader, strict=True), len(grid) - len(todo)):
+        batches = iter(Loader(self.job.dataset, self.job.preprocess, todo, run.workers, run.on_error))  # type: ignore[arg-type]
+        fresh, lacking = Freshness(self.job, self.store), {indices[0] for indices in todo}
+        for done, indices in enumerate(grid):
             progress(done, len(grid))
-            self._batch(indices, batch)
+            if indices[0] in lacking:
+                batch = next(batches)
+                fresh.check_batch(batch)
+                self._batch(indices, batch)
+            else:
+                fresh.check_stored(indices)
         progress(len(grid), len(grid))
         return self.outcome
 
@@ -169,19 +182,36 @@ class _Test:
         if not batch.ids:
             return
         prepared = prepare(self.job, batch)
-        shown = Shown(prepared.images.images, prepared.passes.targets, batch.ids)
+        heard = [i for i, why in enumerate(prepared.silent) if not why]
+        shown = Shown(prepared.images.images, prepared.passes.targets, batch.ids).some(heard)
+        rows = self._silent(prepared) + (self._compared(indices, shown) if heard else [])
+        contents = dict(zip(batch.ids, batch.contents, strict=True))
+        rows = [replace(row, content=contents[row.image], origin=self.origin) for row in rows]
+        self.store.append(self.job.group, rows)
+        self.outcome.images += len(batch.ids)
+        self.outcome.rows += len(rows)
+
+    def _silent(self, prepared: Prepared) -> list[Row]:
+        """Rows of the images that the original network does not answer for."""
+        silent = {image: why for image, why in zip(prepared.images.ids, prepared.silent, strict=True) if why}
+        return [
+            Row(self.cells[name, metric].digest, image, float("nan"), reason=why)
+            for name in self.methods
+            for metric in self.comparisons
+            for image, why in silent.items()
+        ]
+
+    def _compared(self, indices: Sequence[int], shown: Shown) -> list[Row]:
         original = self._explained(self.job.classifier, shown)
         altered = [self._explained(self.series.at(i), shown) for i in range(len(self.series.x))]
-        rows = []
+        rows: list[Row] = []
         for name in self.methods:
             curve = [explained[name] for explained in altered]
             self.strips.save(indices, name, _strip_data(shown, curve))
             self._count(name, original[name], curve)
             for metric, comparison in self.comparisons.items():
                 rows += _rows(self.cells[name, metric], comparison, shown.ids, original[name], curve)
-        self.store.append(self.job.group, rows)
-        self.outcome.images += len(batch.ids)
-        self.outcome.rows += len(rows)
+        return rows
 
     def _explained(self, classifier: Classifier, shown: Shown) -> dict[str, Explained]:
         found = explained(self.methods, classifier, shown, self.job, self.settings)
