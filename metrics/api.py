@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dix.metrics.axis import Axis as Axis
+
 T = TypeVar("T")
 
 
@@ -157,19 +159,6 @@ class Scores:
             curve=empty if curve is None else curve.double(),
             reasons=[""] * len(value) if reasons is None else list(reasons),
         )
-
-
-@dataclass(frozen=True)
-class Axis:
-    """The x axis of a metric's curves.
-
-    x: [C] its positions, rising. label: what they are. onto: turns curves as they are stored [n, P] into values at
-    those positions [n, C]; None: the stored curves are those values.
-    """
-
-    x: tuple[float, ...]
-    label: str
-    onto: Callable[[np.ndarray], np.ndarray] | None = None
 
 
 class Summary(Protocol):

@@ -29,7 +29,7 @@ ALLOWED = {
 }  # fmt: skip
 #: The modules of these packages that name no concrete metric or data set, which is all that the engine may know.
 ABSTRACT = {
-    "dix.metrics": {"answers", "api", "derived"},
+    "dix.metrics": {"answers", "api", "axis", "derived"},
     "dix.datasets": {"api", "loader", "preprocess", "subset"},
 }
 #: Top-level folders that are rooms of `dix`.

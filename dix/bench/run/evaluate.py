@@ -35,12 +35,7 @@ def evaluate(job: Job, store: ResultStore, progress: Progress | None = None) -> 
     other images or were computed in another way.
     """
     check_purpose(job.methods, job.metrics, job.run)
-    try:
-        return _Evaluation(job, store).run(progress or (lambda done, total: None))
-    except Terminated:
-        raise
-    except SystemExit as error:  # of a data set, say: never the end of the process, and least of all a success
-        raise Left(f"code of the job asked for the end of the process: SystemExit({error.code!r})") from error
+    return _Evaluation(job, store).run(progress or (lambda done, total: None))
 
 
 class _Evaluation:
@@ -74,7 +69,9 @@ class _Evaluation:
             todo = plan.steps(self.job, self.store, self.gallery, methods)
             with self._pool() as pool, self.guard:
                 origin = keep_origin(self.job, self.store)
-                worker = Worker(self.job, self.cells, self.guard, self.outcome, self.gallery, origin, pool)
+                worker = Worker(
+                    self.job, self.cells, self.guard, self.outcome, self.gallery, origin, self.buffer.add, pool
+                )
                 try:
                     self._walk(todo, worker, progress)
                 finally:
@@ -104,7 +101,7 @@ class _Evaluation:
         self._show(progress, 0, len(steps))
         for done, step in enumerate(steps, 1):
             if step.wanted:
-                batch = next(batches)
+                batch = _read(batches)
                 fresh.check_batch(batch)
                 self._batch(step, batch, worker)
             else:
@@ -148,3 +145,13 @@ class _Evaluation:
         self.buffer.add(found.rows)
         self.outcome.images += len(batch.ids)
         self.buffer.flush_when_due()
+
+
+def _read(batches: Iterator[Batch]) -> Batch:
+    """The next batch. Raises Left where a data set asks for the end of the process, which is no success."""
+    try:
+        return next(batches)
+    except Terminated:
+        raise
+    except SystemExit as error:
+        raise Left(f"the data set asked for the end of the process: SystemExit({error.code!r})") from error

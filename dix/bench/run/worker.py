@@ -62,7 +62,8 @@ class Findings:
 class Worker:
     """Computes batches of a job.
 
-    cells: of its rows. origin: of what computes them. pool: for CPU work outside the model.
+    cells: of its rows. origin: of what computes them. rescue: keeps rows when the run ends
+    in the midst of a batch. pool: for CPU work outside the model.
     """
 
     job: Job
@@ -71,11 +72,18 @@ class Worker:
     outcome: Outcome
     gallery: Gallery
     origin: str
+    rescue: Callable[[Sequence[Row]], None]
     pool: Executor | None = None
 
     def compute(self, step: Step, batch: Batch) -> Findings:
         """A batch of at least one image. Where the weights were changed past the quick look, all of it once more."""
-        found = _Pass(self, step, batch, thorough=False).run()
+        first = _Pass(self, step, batch, thorough=False)
+        try:
+            found = first.run()
+        except BaseException:  # the run ends here: what was computed before is sound unless the weights were changed
+            if not self.guard.changed(thorough=True):
+                self.rescue(first.found.rows)
+            raise
         if not self.guard.changed(thorough=True):
             return found
         self.guard.restore()

@@ -13,7 +13,7 @@ from dix.bench.tables.layouts import stored_layout
 from dix.bench.tables.samples import Block, Key, Summarised
 from dix.bench.tables.statistics import Floats
 from dix.bench.tables.table import Evidence, Plan
-from dix.metrics.api import Axis
+from dix.metrics.axis import Axis
 
 
 @dataclass(frozen=True)
