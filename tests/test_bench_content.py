@@ -15,6 +15,7 @@ from PIL import Image
 from support import engine_jobs as parts
 from torch import Tensor
 
+from dix.baselines.controls import Ones
 from dix.bench.run import checks
 from dix.bench.run.evaluate import evaluate
 from dix.bench.run.scorer import ABSURD, NOT_FINITE, UNEXPLAINED, settled
@@ -53,8 +54,8 @@ def test_a_changed_image_is_refused_by_name_and_nothing_is_lost(tmp_path: Path) 
 
 
 def test_a_changed_image_is_not_mixed_when_a_method_is_added(tmp_path: Path) -> None:
-    evaluate(parts.job({"ones": parts.Ones()}, Painted()), ResultStore(tmp_path))
-    both = {"ones": parts.Ones(), "brightness": parts.Brightness()}
+    evaluate(parts.job({"ones": Ones()}, Painted()), ResultStore(tmp_path))
+    both = {"ones": Ones(), "brightness": parts.Brightness()}
     with pytest.raises(StaleResults, match="image0"):
         evaluate(parts.job(both, Painted(grey=0)), ResultStore(tmp_path))
     assert set(ResultStore(tmp_path).rows()["method"]) == {"ones"}
@@ -62,8 +63,8 @@ def test_a_changed_image_is_not_mixed_when_a_method_is_added(tmp_path: Path) -> 
 
 def test_images_are_checked_as_the_grid_is_walked(tmp_path: Path) -> None:
     """What lies before the changed image is computed: no full pass over the images comes first."""
-    evaluate(parts.job({"ones": parts.Ones()}, Painted()), ResultStore(tmp_path))
-    both = {"ones": parts.Ones(), "brightness": parts.Brightness()}
+    evaluate(parts.job({"ones": Ones()}, Painted()), ResultStore(tmp_path))
+    both = {"ones": Ones(), "brightness": parts.Brightness()}
     with pytest.raises(StaleResults, match="image7"):
         evaluate(parts.job(both, Painted(grey=7)), ResultStore(tmp_path))
     rows = ResultStore(tmp_path).rows()
