@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dix.bench.report.notes import facts
+from dix.bench.store.doubts import doubts
 from dix.bench.store.results import ResultStore
-from dix.bench.store.status import survey
+from dix.bench.store.status import Status, survey
 from dix.bench.tables import samples
 from dix.bench.tables.table import Evidence
 
@@ -23,6 +24,7 @@ def evidence_of(store: ResultStore) -> Evidence:
 def provenance(store: ResultStore) -> dict[str, Any]:
     """What the numbers depend on besides the rows: weights, machine, versions, protocol, cost."""
     records = store.read_json("provenance")
+    status = survey(store)
     return {
         "weights": {record["model"]: _weights_line(record["weights"]) for record in records},
         "incomparable": _incomparable(records),
@@ -36,7 +38,9 @@ def provenance(store: ResultStore) -> dict[str, Any]:
         "unread": {i: reason for record in store.read_json("unread") for i, reason in record["images"].items()},
         "cost": [_cost(record) for record in records],
         "damaged files set aside": store.damaged(),
-        "incomplete": incomplete(store),
+        "incomplete": incomplete(status),
+        "in doubt": doubts(status),
+        "mixed": list(status.mixtures),
     }
 
 
@@ -118,15 +122,15 @@ def _skips(store: ResultStore) -> list[tuple[str, str, str, str, str]]:
     return [(r["model"], r["dataset"], r["method"], "*", r["reason"]) for r in store.read_json("skips")]
 
 
-def incomplete(store: ResultStore) -> list[str]:
+def incomplete(status: Status) -> list[str]:
     """Cells whose jobs have not stored all their images, a line for each model and data set."""
-    cells = survey(store).incomplete
+    cells = status.incomplete
     lines = []
     for group in dict.fromkeys(cell.group for cell in cells):
         own = [cell for cell in cells if cell.group == group]
         missing, failed = (sum(getattr(cell, what) for cell in own) for what in ("missing", "failed"))
         lines.append(
             f"{', '.join(group)}: {missing:,} rows missing and {failed:,} failed in {len(own)} cells; "
-            f"`dix status {store.folder.parent.name}` names them"
+            f"`dix status` names them"
         )
     return lines

@@ -17,18 +17,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Merge, and say how many rows were new, known, and known with another value."""
+    """Merge, and say how many rows were new, known, and known with another value; 1 for these and for damage."""
     sources = [ResultStore(results_folder(name)) for name in arguments.sources]
     into = _target(arguments.into)
     merged = merge(sources, ResultStore(into))
     print(f"{into}: {merged.added:,} rows added, {merged.same:,} were there already")
     if merged.differing:
-        print(f"{merged.differing:,} rows have another value there, which stays; for example")
+        print(f"{merged.differing:,} rows contradict others of the same image, and `dix report` says so; for example")
         print("\n".join(f"  {example}" for example in merged.examples))
     damaged = [f"{store.folder.parent}: {name}" for store in sources for name in store.damaged()]
     if damaged:
-        print("could not be read: " + ", ".join(damaged))
-    return 0
+        print("damaged and left out: " + ", ".join(damaged))
+    return 1 if merged.differing or damaged else 0
 
 
 def _target(name: str) -> Path:

@@ -19,7 +19,9 @@ from dix.bench.report.html import render_html
 from dix.bench.report.latex import render_latex
 from dix.bench.report.markdown import render_markdown
 from dix.bench.report.notes import head
+from dix.bench.store.doubts import doubts
 from dix.bench.store.results import ResultStore
+from dix.bench.store.status import survey
 from dix.bench.tables import paper, samples
 from dix.bench.tables.build import build
 from dix.bench.tables.curves import curve_panels
@@ -56,7 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Write table.csv, claims.csv, table.md, table.tex and index.html into the folder, or compare two folders."""
+    """Write table.csv, claims.csv, table.md, table.tex and index.html into the folder, or compare two folders.
+
+    1 where rows contradict each other, or something that was stored is gone or damaged; the files are written anyway.
+    """
     if arguments.compare:
         first, second = (results_folder(name) for name in arguments.compare)
         return _compare(first, second, folders_of(arguments))
@@ -65,9 +70,12 @@ def main(arguments: argparse.Namespace) -> int:
     folder = results_folder(arguments.results)
     folders = folders_of(arguments)
     table = write(folder, arguments.title, arguments.table, folders)
-    for line in [*unknown_metrics(ResultStore(folder), folders), *gaps(table), *incomplete(ResultStore(folder))]:
+    store = ResultStore(folder)
+    status = survey(store)
+    told = [*unknown_metrics(store, folders), *gaps(table), *incomplete(status), *doubts(status), *status.mixtures]
+    for line in told:
         print(line)
-    return 0
+    return 0 if status.sound else 1
 
 
 def write(folder: Path, title: str = "", number: int | None = None, folders: Sequence[Path] = ()) -> Table:

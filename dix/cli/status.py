@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Sequence
 
 from dix.bench.store.cells import Group
+from dix.bench.store.doubts import doubts
 from dix.bench.store.results import ResultStore
 from dix.bench.store.status import CellStatus, Status, survey
 from dix.cli.options import add_config_dir, folders_of
@@ -22,15 +23,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Print the progress; 0 where nothing is missing or failed, 1 otherwise."""
+    """Print the progress; 0 where nothing is missing, failed or in doubt, 1 otherwise."""
     folders_of(arguments)  # checked as by every command; the stored records say all that is needed
     folder = results_folder(arguments.results)
     status = survey(ResultStore(folder))
     if arguments.json:
-        print(json.dumps(dataclasses.asdict(status) | {"missing": status.total("missing")}, indent=1))
+        more = {"missing": status.total("missing"), "doubts": doubts(status)}
+        print(json.dumps(dataclasses.asdict(status) | more, indent=1))
     else:
         print("\n".join(lines(status, folder.name)))
-    return 1 if status.incomplete or status.broken else 0
+    return 1 if status.incomplete or status.broken or not status.sound else 0
 
 
 def lines(status: Status, name: str) -> Iterator[str]:
@@ -40,6 +42,8 @@ def lines(status: Status, name: str) -> Iterator[str]:
     yield f"jobs: {_jobs(status)}"
     for key, message in status.broken.items():
         yield f"failed: {key}: {message.splitlines()[0] if message else ''}"
+    yield from doubts(status)
+    yield from (f"mixed: {line}" for line in status.mixtures)
     for group in dict.fromkeys(cell.group for cell in status.cells):
         yield ""
         yield from _block(group, [cell for cell in status.cells if cell.group == group])

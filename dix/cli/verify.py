@@ -15,7 +15,9 @@ from dix.bench.run.settings import Run, ScoreProtocol
 from dix.bench.run.verify import Checked, sample, verify
 from dix.bench.store.cells import Group, group_of
 from dix.bench.store.conflicts import ABSOLUTE, RELATIVE
+from dix.bench.store.doubts import doubts
 from dix.bench.store.results import ResultStore
+from dix.bench.store.status import survey
 from dix.cli.config import explained, parsed_overrides
 from dix.cli.construct import KINDS
 from dix.cli.options import add_overrides, folders_of
@@ -39,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Print every row and its recomputed value; 1 where one differs."""
+    """Print every row and its recomputed value; 1 where one differs, or where the store itself is in doubt."""
     store = ResultStore(results_folder(arguments.results))
     names = sample(store.rows(), arguments.sample, arguments.seed)
 
@@ -54,7 +56,10 @@ def main(arguments: argparse.Namespace) -> int:
         f"{len(names) - faults} of {len(names)} rows are the same (within {ABSOLUTE:g} + {RELATIVE:g} of the value)"
         + (f"; {faults} differ" if faults else "")
     )
-    return 1 if faults else 0
+    status = survey(store)
+    for line in doubts(status):
+        print(line)
+    return 0 if status.sound and not faults else 1
 
 
 def _job(store: ResultStore, group: Group, methods: Sequence[str], metrics: Sequence[str], arguments: Any) -> Job:

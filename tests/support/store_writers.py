@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from dix.bench.run.evaluate import evaluate
-from dix.bench.store.cells import NAMES
+from dix.bench.store.cells import NAMES, StoredCell
+from dix.bench.store.columns import SCHEMA
 from dix.bench.store.results import ResultStore
 from support import engine_jobs as parts
 
@@ -101,3 +108,29 @@ def provenance(**more: object) -> dict[str, object]:
     names = {"job": "m--d--p", "model": "m", "dataset": "d", "protocol": "p"}
     weights = {"source": "made up", "trained": False, "note": ""}
     return {**names, "weights": weights, "config": {}, "cost": {}, "versions": {}, **more}
+
+
+def forge(folder: Path, kind: str, name: str, record: Mapping[str, Any]) -> None:
+    """Write a record of any shape with a checksum that is right, as a stranger may."""
+    content = json.dumps([kind, name, record], sort_keys=True, separators=(",", ":"))
+    checksum = hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+    path = ResultStore(folder).records.path(kind, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"kind": kind, "name": name, "record": record, "checksum": checksum}))
+
+
+def bomb(store: ResultStore, cell: StoredCell, count: int) -> Path:
+    """A part of some kilobytes whose one row has `count` numbers, all of them not there."""
+    zeros = pa.ListArray.from_arrays(pa.array([0, count], pa.int32()), pa.nulls(count, pa.float32()))
+    columns = {name: pa.array([""]) for name in SCHEMA.names}
+    columns |= {"cell": pa.array([cell.digest]), "value": pa.array([0.0]), "curve": zeros}
+    columns["parts"] = pa.array([[]], pa.list_(pa.float64()))
+    path = store.parts.folder / cell.group.folder / "half"
+    pq.write_table(pa.table(columns, schema=SCHEMA), path, compression="zstd")
+    name = hashlib.blake2b(path.read_bytes(), digest_size=20).hexdigest()
+    return path.rename(path.with_name(f"part-{name}.parquet"))
+
+
+def hash_of(text: str) -> int:
+    """The first eight bytes of a text's BLAKE2b hash of that length, as a little-endian number."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")

@@ -23,6 +23,8 @@ SCHEMA = pa.schema(
 )
 #: Columns with few distinct texts: kept as numbers into a list of them.
 TEXTS = ("cell", "image", "reason", "note", "content", "origin")
+#: What a row found, without where it came from.
+FINDINGS = ("cell", "image", "value", "parts", "curve", "reason", "note")
 #: The columns as parts are read.
 ENCODED = pa.schema(
     [pa.field(f.name, pa.dictionary(pa.int32(), pa.string())) if f.name in TEXTS else f for f in SCHEMA]
@@ -63,7 +65,7 @@ def joined(tables: Sequence[pa.Table], columns: Sequence[str]) -> pa.Table:
 
 def plain(table: pa.Table) -> pa.Table:
     """The table with its texts as texts."""
-    return table.cast(SCHEMA)
+    return table.cast(pa.schema([SCHEMA.field(name) for name in table.column_names]))
 
 
 def codes(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:

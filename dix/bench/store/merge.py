@@ -17,12 +17,12 @@ from dix.bench.store.cells import NAMES, Group
 from dix.bench.store.columns import SCHEMA, among, codes, joined, row_keys
 from dix.bench.store.conflicts import SHOWN, differ, fingerprints
 from dix.bench.store.errors import StaleResults
+from dix.bench.store.foreign import check_foreign, pictures
 from dix.bench.store.ledger import FINISHED
 from dix.bench.store.results import ResultStore
+from dix.bench.store.rows import ROWS_A_PART
 from dix.files import atomic
 
-#: Rows in one part of a merged store.
-PART = 1_000_000
 #: Records that are copied where the name is free.
 COPIED = ("skips", "unread", "failures", "origins")
 
@@ -44,9 +44,11 @@ class Merged:
 def merge(sources: Sequence[ResultStore], into: ResultStore) -> Merged:
     """Add what the sources hold and `into` does not.
 
-    Raises StaleResults that names the cells which two of the folders hold under different identities; nothing is
-    written then.
+    Raises StaleResults that names the cells which two of the folders hold under different identities, and ValueError
+    that names what a source must not hold (see `foreign`); nothing is written then.
     """
+    for source in sources:
+        check_foreign(source.folder.parent)
     _check([into, *sources])
     merged = Merged()
     for source in sources:
@@ -56,7 +58,7 @@ def merge(sources: Sequence[ResultStore], into: ResultStore) -> Merged:
         for group in source.groups():
             _merge_rows(source, into, group, merged)
         _merge_records(source, into)
-        _copy_pictures(source.folder.parent / "images", into.folder.parent / "images")
+        _copy_pictures(source.folder.parent, into.folder.parent)
     return merged
 
 
@@ -95,8 +97,8 @@ def _merge_rows(source: ResultStore, into: ResultStore, group: Group, merged: Me
         values = [float(table["value"][i].as_py()) for table in (first, second)]
         merged.examples.append(f"{group.title} {texts[images[i]]}: {values[0]!r} and {values[1]!r}")
     rows = both.filter(pa.array(fresh, pa.bool_()))
-    for start in range(0, len(rows), PART):
-        into.append_table(group, rows.slice(start, PART))
+    for start in range(0, len(rows), ROWS_A_PART):
+        into.append_table(group, rows.slice(start, ROWS_A_PART))
 
 
 def _first_of_each(keys: np.ndarray, prints: np.ndarray) -> np.ndarray:
@@ -136,8 +138,7 @@ def _merge_records(source: ResultStore, into: ResultStore) -> None:
 
 
 def _copy_pictures(source: Path, into: Path) -> None:
-    for path in sorted(source.rglob("*")):
-        target = into / path.relative_to(source)
-        if path.is_file() and not target.exists():
-            with atomic(target) as half:
-                shutil.copyfile(path, half)
+    for path in pictures(source):
+        if not (into / path).exists():
+            with atomic(into / path) as half:
+                shutil.copyfile(source / path, half)

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from dix.bench.store import clock
 from dix.bench.store.cells import NAMES, Group, StoredCell, cell_of
-from dix.bench.store.columns import ENCODED, SCHEMA, Row, among, codes, counted, different, plain, table_of
+from dix.bench.store.columns import ENCODED, FINDINGS, SCHEMA, Row, among, codes, counted, different, plain, table_of
 from dix.bench.store.conflicts import Conflicts, settled, usable
 from dix.bench.store.errors import StaleResults, differing
 from dix.bench.store.quarantine import Quarantine
@@ -156,22 +156,27 @@ class ResultStore:
         return counted(self.parts.read(group, ("cell", "origin")), "origin")
 
     def table(
-        self, group: Group, cells: Collection[str] | None = None, images: Collection[str] | None = None
+        self,
+        group: Group,
+        cells: Collection[str] | None = None,
+        images: Collection[str] | None = None,
+        columns: Sequence[str] = FINDINGS,
     ) -> pa.Table:
-        """Each announced (cell, image) of a group once, sorted by both, texts as dictionaries.
+        """What each announced (cell, image) of a group found, once, sorted by both, texts as dictionaries.
 
         Of rows that differ the first counts, in the order of `conflicts`. A value that is no number is NaN, with a
-        reason.
+        reason. columns: FINDINGS, or all of SCHEMA's.
         """
-        return _said(settled(self._announced(group, cells, images))[0])
+        table = self._announced(group, columns, cells, images)
+        if len(columns) < len(SCHEMA) and _doubled(table):
+            table = self._announced(group, SCHEMA.names, cells, images)
+        return _said(settled(table)[0].select(list(columns)))
 
     def overview(self, group: Group) -> Overview:
         """What a group holds, in numbers; read in full only where rows lie there twice."""
         table = self.parts.read(group, ("cell", "image", "origin"))
-        counts = different(table, "image")
-        twice = sum(counts.values()) < len(table)
-        conflicts = settled(self._announced(group))[1] if twice else Conflicts()
-        return Overview(counts, counted(table, "origin"), conflicts)
+        conflicts = settled(self._announced(group))[1] if _doubled(table) else Conflicts()
+        return Overview(different(table, "image"), counted(table, "origin"), conflicts)
 
     def conflicts(self) -> Conflicts:
         """Where stored rows of one cell and image contradict each other."""
@@ -185,18 +190,22 @@ class ResultStore:
 
         images: only these. A frame of all rows of a large store takes some kB a row; `table` takes a tenth of it.
         """
-        tables = [plain(self.table(group, images=images)) for group in self.groups()]
+        tables = [plain(self.table(group, images=images, columns=SCHEMA.names)) for group in self.groups()]
         rows = pa.concat_tables(tables or [SCHEMA.empty_table()]).to_pandas()
         names = pd.DataFrame([{k: c[k] for k in ("cell", *NAMES)} for c in self.cells()], columns=["cell", *NAMES])
         rows = rows.merge(names, on="cell", how="inner").sort_values(["cell", "image"], kind="stable")
         return rows.reset_index(drop=True)
 
     def _announced(
-        self, group: Group, cells: Collection[str] | None = None, images: Collection[str] | None = None
+        self,
+        group: Group,
+        columns: Sequence[str] = tuple(SCHEMA.names),
+        cells: Collection[str] | None = None,
+        images: Collection[str] | None = None,
     ) -> pa.Table:
         announced = {cell.digest for cell in self._cells().values()}
         wanted = announced if cells is None else announced & set(cells)
-        return among(self.parts.read(group, SCHEMA.names), cell=wanted, image=images)
+        return among(self.parts.read(group, columns), cell=wanted, image=images)
 
     # Records
 
@@ -225,6 +234,11 @@ class ResultStore:
         return self.quarantine.names()
 
 
+def _doubled(table: pa.Table) -> bool:
+    """Whether two rows belong to one cell and image."""
+    return sum(different(table, "image").values()) < len(table)
+
+
 def _said(table: pa.Table) -> pa.Table:
     """The table with NaN and a reason where a value is infinite, or not there and nothing says why."""
     value = table["value"].to_numpy()
@@ -235,5 +249,5 @@ def _said(table: pa.Table) -> pa.Table:
     reasons = np.where(odd & (texts[places] == ""), NO_NUMBER, texts[places])
     columns = {"value": pa.array(np.where(odd, np.nan, value)), "reason": pa.array(reasons).dictionary_encode()}
     for name, column in columns.items():
-        table = table.set_column(SCHEMA.get_field_index(name), ENCODED.field(name), column)
+        table = table.set_column(table.column_names.index(name), ENCODED.field(name), column)
     return table

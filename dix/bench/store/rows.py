@@ -6,6 +6,7 @@ process replaces only parts of its own, and a row that lies in two parts counts 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections.abc import Collection, Iterable, Sequence
@@ -27,8 +28,16 @@ from dix.files import write_atomic
 SMALL_PARTS = 64
 #: Parts read at a time: a network folder answers slowly, but to many at once.
 READERS = 4
+#: Parts that one of the readers takes at once.
+AT_ONCE = 16
 #: Of a part: bytes of its file, bytes and numbers that it may unpack to. Those that are written are far smaller.
-LARGEST_FILE, LARGEST_UNPACKED, MOST_NUMBERS = 2**30, 2**32, 2**29
+LARGEST_FILE, LARGEST_UNPACKED, MOST_NUMBERS = 2**30, 2**31, 2**28
+#: Rows of the largest part that is written, and of one that is not put together with others any more.
+ROWS_A_PART, LARGE_PART = 400_000, 100_000
+
+
+#: Where the columns of lists stand, the only ones with more than one number a row.
+_LISTS = tuple(SCHEMA.get_field_index(name) for name in ("parts", "curve"))
 
 
 class Parts:
@@ -37,15 +46,15 @@ class Parts:
     def __init__(self, store: Path, quarantine: Quarantine) -> None:
         self.folder = store / "rows"
         self.quarantine = quarantine
-        self._own: dict[Group, list[Path]] = {}
+        self._own: dict[Group, dict[Path, int]] = {}
 
     def append(self, group: Group, table: pa.Table) -> None:
         """Add rows of one group, all or none of them; own small parts are put together now and then."""
-        part = self._write(group, table)
-        own = self._own.setdefault(group, [])
-        if part not in own:
-            own.append(part)
-        if len(own) >= SMALL_PARTS:
+        if len(table) > ROWS_A_PART:
+            raise ValueError(f"expected at most {ROWS_A_PART:,} rows at a time, got {len(table):,}")
+        self._keep(group, self._write(group, table), len(table))
+        own = self._own[group]
+        if len(own) >= SMALL_PARTS or sum(own.values()) >= LARGE_PART:
             self.compact(group)
 
     def compact(self, group: Group) -> None:
@@ -53,18 +62,25 @@ class Parts:
 
         The new part is in place before the old ones go: in between, rows are there twice and count once.
         """
-        parts = self._own.pop(group, [])
+        parts = self._own.pop(group, {})
         if len(parts) < 2:
             self._own[group] = parts
             return
         tables = [self._part(path, SCHEMA.names) for path in parts]
         if any(table is None for table in tables):
             return
-        whole = self._write(group, pa.concat_tables(tables))
-        self._own[group] = [whole]
+        rows = pa.concat_tables(tables)
+        whole = self._write(group, rows)
+        self._keep(group, whole, len(rows))
         for path in parts:
             if path != whole:
                 path.unlink(missing_ok=True)
+
+    def _keep(self, group: Group, part: Path, rows: int) -> None:
+        """Note an own part, if it is small enough to be put together with others."""
+        own = self._own.setdefault(group, {})
+        if rows < LARGE_PART:
+            own[part] = rows
 
     def read(self, group: Group, columns: Sequence[str]) -> pa.Table:
         """All rows of a group, texts as dictionaries that all rows share."""
@@ -76,7 +92,9 @@ class Parts:
         with ThreadPoolExecutor(READERS) as pool:
             while True:
                 new = [path for path in self.paths(group) if path not in read and path not in self.quarantine]
-                tables = list(pool.map(lambda path: self._part(path, columns), new))
+                several = [new[i : i + AT_ONCE] for i in range(0, len(new), AT_ONCE)]
+                read_all = pool.map(lambda paths: [self._part(path, columns) for path in paths], several)
+                tables = [table for tables in read_all for table in tables]
                 read |= {path: table for path, table in zip(new, tables, strict=True) if table is not None}
                 if all(table is not None for table in tables):
                     return {path: table for path, table in read.items() if table is not None}
@@ -154,16 +172,23 @@ def _unpacked(content: bytes, columns: Sequence[str]) -> pa.Table:
     """Columns of a part. Raises _OtherColumns, or ValueError where it would unpack to more than anybody writes."""
     try:
         with pq.ParquetFile(pa.BufferReader(content), read_dictionary=list(TEXTS)) as part:
-            if part.schema_arrow != ENCODED:
-                raise _OtherColumns(", ".join(part.schema_arrow.names))
             _check_sizes(part.metadata)
-            return part.read(columns=list(columns), use_threads=False)
+            table = part.read(columns=list(columns), use_threads=False)
+            if part.metadata.num_columns != len(SCHEMA) or table.schema != _encoded(tuple(columns)):
+                raise _OtherColumns(", ".join(part.schema_arrow.names))
+            return table
     except KeyError:  # a column of texts is not there
         raise _OtherColumns(", ".join(pq.read_schema(pa.BufferReader(content)).names)) from None
 
 
+@functools.cache
+def _encoded(columns: tuple[str, ...]) -> pa.Schema:
+    return pa.schema([ENCODED.field(name) for name in columns])
+
+
 def _check_sizes(metadata: pq.FileMetaData) -> None:
     groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-    numbers = (group.column(i).num_values for group in groups for i in range(metadata.num_columns))
-    if sum(group.total_byte_size for group in groups) > LARGEST_UNPACKED or max(numbers, default=0) > MOST_NUMBERS:
+    lists = sum(group.column(i).num_values for group in groups for i in _LISTS if i < metadata.num_columns)
+    numbers = lists + metadata.num_rows * metadata.num_columns
+    if sum(group.total_byte_size for group in groups) > LARGEST_UNPACKED or numbers > MOST_NUMBERS:
         raise ValueError("it would unpack to more than the largest part that is ever written")
