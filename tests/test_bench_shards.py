@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from support import engine_jobs as parts
 from support import store_writers as made
+from torch import Tensor
 
 from dix.baselines.controls import Random
 from dix.bench.run.evaluate import evaluate
@@ -32,6 +33,7 @@ from dix.bench.store.results import ResultStore
 from dix.bench.store.rows import SMALL_PARTS, Parts
 from dix.bench.store.status import survey
 from dix.bench.tables import samples
+from dix.passes import Passes
 
 CELL = StoredCell("m", "d", "gc", "neg", "p", {"steps": 10})
 
@@ -320,7 +322,9 @@ def test_where_a_launcher_ignores_the_signal_rows_are_stored_at_once_and_the_job
 def test_a_launcher_signal_passes_through_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from submitit.core.utils import UncompletedJobError
 
-    def signalled(self: parts.Failing, passes: object) -> None:
+    def signalled(self: parts.Failing, passes: Passes) -> Tensor:
+        if "image0" in passes.ids:
+            return Random().explain(passes)
         raise UncompletedJobError("out of time")
 
     monkeypatch.setattr(parts.Failing, "explain", signalled)
@@ -329,15 +333,15 @@ def test_a_launcher_signal_passes_through_a_method(tmp_path: Path, monkeypatch: 
         evaluate(parts.job(methods=methods, flush_seconds=3600.0), ResultStore(tmp_path))
     store = ResultStore(tmp_path)
     assert store.read_json("failures") == []
-    assert set(store.rows()["method"]) == {"random"}
+    assert set(store.rows()["image"]) == {"image0", "image1", "image2"}  # the batch that was complete
 
 
 def test_only_failed_goes_on_with_a_job_that_was_killed(tmp_path: Path) -> None:
     def killed(done: int, total: int) -> None:
         if done == 1:
-            raise SystemExit
+            raise KeyboardInterrupt
 
-    with pytest.raises(SystemExit):
+    with pytest.raises(KeyboardInterrupt):
         evaluate(parts.job(), ResultStore(tmp_path), killed)
     outcome = evaluate(parts.job(only="failed"), ResultStore(tmp_path))
     assert outcome.images == 8 - 3
