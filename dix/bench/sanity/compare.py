@@ -39,6 +39,7 @@ class Comparison:
     """
 
     version: ClassVar[int] = 1
+    higher_is_better: ClassVar[bool | None] = None  # likeness to another network's maps is neither good nor bad
 
     test: str
     measure: str
