@@ -39,6 +39,8 @@ NURSERY = textwrap.dedent("""
     import dix.models; from support import engine_jobs as parts
     from dix.bench.run.evaluate import evaluate
     from dix.bench.store.results import ResultStore
+    from dix.bench.run.freshness import origin
+    parts.job().cells(), origin(parts.job())  # found once for each process: children have it
     folder, of, images, pause = sys.argv[1], *map(int, sys.argv[2:4]), float(sys.argv[4])
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for line in sys.stdin:

@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -92,6 +93,7 @@ def configure(threads: int, tf32: bool, deterministic: bool) -> None:
     torch.backends.cudnn.deterministic = deterministic
 
 
+@lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
     """Installed versions of the packages that can move a score, and of Python."""
     found = {"python": platform.python_version()}
@@ -118,6 +120,7 @@ def _processor() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
+@lru_cache(maxsize=1)
 def git_commit() -> str:
     """The commit of the code that runs, "+" where it is changed, or "unknown" outside a repository."""
     folder = Path(__file__).resolve().parent
