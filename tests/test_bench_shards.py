@@ -97,6 +97,28 @@ def test_fifty_kills_at_random_and_one_clean_run_give_the_same_bytes(tmp_path: P
     assert not ResultStore(folder).damaged()
 
 
+@pytest.mark.slow
+def test_forty_kills_over_three_shards_half_of_them_aimed_give_the_same_bytes(tmp_path: Path) -> None:
+    """Aimed at a rename, at the beginning of a compaction, and between a new part and the removal of the old ones."""
+    images, chance, folder = 90, random.Random(5), tmp_path / "killed"
+    nursery = made.Nursery(folder, 3, images, pause=0.02)
+    for kill in range(40):
+        shard = kill % 3
+        if kill % 2:
+            process = nursery.start(shard)
+            time.sleep(chance.uniform(0.0, 0.6))
+            os.kill(process, signal.SIGKILL)
+        else:
+            place = ("rename", "compaction", "removal")[kill // 2 % 3]
+            made.wait_for_end(nursery.start(shard, place, chance.randrange(1, 5)))
+    nursery.close()
+    assert not ResultStore(folder).damaged()
+    made.whole(folder, images)
+    made.whole(tmp_path / "whole", images)
+    assert made.content(folder) == made.content(tmp_path / "whole")
+    assert survey(ResultStore(folder)).sound
+
+
 # Parts
 
 

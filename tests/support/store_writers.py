@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,17 +37,35 @@ SHARD = textwrap.dedent("""
 #: A process that has imported everything; each shard it reads the number of becomes a child, whose id it prints.
 NURSERY = textwrap.dedent("""
     import os, signal, sys, time
+    from pathlib import Path
     import dix.models; from support import engine_jobs as parts
     from dix.bench.run.evaluate import evaluate
+    from dix.bench.store import rows
     from dix.bench.store.results import ResultStore
     from dix.bench.run.freshness import origin
     parts.job().cells(), origin(parts.job())  # found once for each process: children have it
     folder, of, images, pause = sys.argv[1], *map(int, sys.argv[2:4]), float(sys.argv[4])
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    def die_at(call, number):
+        def counted(*words, **more):
+            left[0] -= 1
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return call(*words, **more)
+        left = [number]
+        return counted
     for line in sys.stdin:
+        shard, where, number = line.split()
         child = os.fork()
         if not child:
-            job = parts.job(dataset=parts.Made(count=images), batch_size=1, shard=[int(line), of])
+            rows.SMALL_PARTS = 3
+            if where == "rename":
+                os.replace = die_at(os.replace, int(number))
+            elif where == "removal":  # the new part is there, the old ones are not all gone
+                Path.unlink = die_at(Path.unlink, int(number))
+            elif where == "compaction":
+                rows.Parts.compact = die_at(rows.Parts.compact, int(number))
+            job = parts.job(dataset=parts.Made(count=images), batch_size=1, shard=[int(shard), of])
             evaluate(job, ResultStore(folder), lambda done, total: time.sleep(pause))
             os._exit(0)
         print(child, flush=True)
@@ -66,11 +85,11 @@ class Nursery:
             text=True,
         )
 
-    def start(self, shard: int) -> int:
-        """Begin a shard; its process id."""
+    def start(self, shard: int, where: str = "nowhere", number: int = 0) -> int:
+        """Begin a shard, which kills itself at the number-th rename, removal or compaction; its process id."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(f"{shard}\n")
+        self.process.stdin.write(f"{shard} {where} {number}\n")
         self.process.stdin.flush()
         return int(self.process.stdout.readline())
 
@@ -136,3 +155,11 @@ def bomb(store: ResultStore, cell: StoredCell, count: int) -> Path:
 def hash_of(text: str) -> int:
     """The first eight bytes of a text's BLAKE2b hash of that length, as a little-endian number."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def wait_for_end(process: int, seconds: float = 120.0) -> None:
+    """Wait until a process that is not our own child is gone."""
+    deadline = time.monotonic() + seconds
+    while Path(f"/proc/{process}").exists():
+        assert time.monotonic() < deadline, "the process still runs"
+        time.sleep(0.01)
