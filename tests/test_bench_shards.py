@@ -355,7 +355,10 @@ def test_a_launcher_signal_passes_through_a_method(tmp_path: Path, monkeypatch: 
         evaluate(parts.job(methods=methods, flush_seconds=3600.0), ResultStore(tmp_path))
     store = ResultStore(tmp_path)
     assert store.read_json("failures") == []
-    assert set(store.rows()["image"]) == {"image0", "image1", "image2"}  # the batch that was complete
+    rows = store.rows()
+    assert set(rows["image"][rows["method"] == "failing"]) == {"image0", "image1", "image2"}
+    # Of the batch that was cut short, what another method had scored before is sound and stays.
+    assert set(rows["image"][rows["method"] == "random"]) == {f"image{i}" for i in range(6)}
 
 
 def test_only_failed_goes_on_with_a_job_that_was_killed(tmp_path: Path) -> None:

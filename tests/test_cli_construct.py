@@ -143,4 +143,4 @@ def test_types_that_yaml_can_write(value: Any, wanted: Any, right: bool) -> None
 def test_types_are_told_to_people() -> None:
     assert told(int | None) == "an integer or null"
     assert told(Literal["a", "b"]) == "one of a, b"
-    assert told(Sequence[float]) == "a list"
+    assert told(Sequence[float]) == "a list of numbers"

@@ -69,7 +69,7 @@ def run(overrides: Sequence[str], multirun: bool = False, show: Sequence[str] = 
     """The same for overrides. show: words for Hydra that print the configuration instead."""
     config = composed(overrides)
     sweep = multirun or str(config.hydra.mode).endswith("MULTIRUN")
-    words = [*overrides, *(["-m"] if multirun else []), *show]
+    words = [*(["-m"] if multirun else []), *show, *overrides]  # Hydra takes no override behind an option
     if show:
         _hand_over(words)
         return 0
