@@ -59,6 +59,7 @@ ADDED = {
     "dix estimate experiment=embedded": TINY,
     "dix estimate experiment=table1": f"{TINY} model=efficientnet_lite0",
     "dix figures figure1 model=": "method=[gc]",
+    "dix figures figure1": "model.weights=random",
 }
 #: What a person would have done before, by the beginning of a command.
 BEFORE = {
