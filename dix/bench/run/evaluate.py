@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -135,7 +134,6 @@ class _Evaluation:
         if not batch.ids:
             return
         found = worker.compute(step, batch)
-        self.outcome.first_forward = self.outcome.first_forward or time.perf_counter()
         self.outcome.right.update(found.correct)
         self.outcome.silent.update(found.silent)
         for save in found.pictures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -123,6 +124,8 @@ class _Pass:
     def _prepare(self) -> None:
         with self.worker.outcome.timing("clean"):
             self.prepared = prepare(self.job, self.batch, self.worker.pool, memory=Memory)
+        outcome = self.worker.outcome
+        outcome.first_forward = outcome.first_forward or time.perf_counter()
         self.handed = HandedBatch.of(self.prepared)
 
     def _set_silent_aside(self) -> None:
