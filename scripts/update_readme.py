@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from dix.bench.report.figures import Example, figure_bytes, qualitative_grid
+from dix.bench.store.cells import Group
 from dix.bench.tables.paper import METHOD_LABELS
 from dix.files import write_atomic
 
@@ -38,7 +39,7 @@ def examples() -> list[Example]:
     """Two photos for each embedded network, with the maps that the demo kept."""
     found = []
     for model, methods in PICTURES:
-        for folder in sorted((DEMO / "images" / f"{model}--photos--thesis").glob("*"))[:2]:
+        for folder in sorted((DEMO / "images" / Group(model, "photos", "thesis").folder).glob("*"))[:2]:
             about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
             maps = {name: _pixels(folder / f"{name}.png") for name in methods if (folder / f"{name}.png").is_file()}
             found.append(Example(f"{about['explained']}\n{SHORT[model]}", _pixels(folder / "photo.png"), maps))
