@@ -62,6 +62,27 @@ def test_missing_operators_are_defined_and_the_import_is_tried_again(tmp_path: P
     assert result.stdout.strip() == "torchvision::nms", result.stderr
 
 
+def test_a_users_own_module_may_import_it_first(tmp_path: Path) -> None:
+    package(
+        tmp_path,
+        """
+        import torch
+        from torchvision import part
+        torch.library.register_fake("torchvision::nms", lambda dets, scores, iou_threshold: dets)
+        MARK = torch.ops.torchvision.nms.default._schema.name
+        """,
+    )
+    (tmp_path / "own.py").write_text("import torchvision\n\n\ndef build():\n    return torchvision.MARK\n")
+    code = """
+        import sys
+        sys.path.insert(0, {folder!r})
+        from dix.cli.construct import located
+        print(located("own.build", "model")())
+    """
+    result = run(code.format(folder=str(tmp_path)))
+    assert result.stdout.strip() == "torchvision::nms", result.stderr
+
+
 def test_an_intact_package_is_left_alone(tmp_path: Path) -> None:
     package(tmp_path, "import sys\nMARK = 'torch' in sys.modules\n")
     result = run(CHECK.format(folder=str(tmp_path)))

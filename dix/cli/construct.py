@@ -17,6 +17,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from dix import torchvision_repair
 from dix.bench.run.job import Job
 from dix.bench.run.settings import Run, ScoreProtocol
 from dix.classifier import Classifier
@@ -134,6 +135,7 @@ def located(target: Any, key: str) -> Callable[..., Any]:
     if not isinstance(target, str) or not all(word.isidentifier() for word in target.split(".")) or "." not in target:
         raise ValueError(f"{key}: expected {TARGET} to be a dotted name such as my_package.MyMethod, got {target!r}")
     if not target.startswith(ROOT):
+        torchvision_repair.install()  # the module may import torchvision before anything of this suite does
         _import_from_here()
     module, names = _module_of(target, key)
     found: Any = module

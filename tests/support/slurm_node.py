@@ -9,25 +9,20 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from dix.classifier import Classifier
 from dix.passes import Passes
+from support.engine_jobs import Brightness
 
 
 @dataclass(frozen=True)
-class Slow:
-    """Explains with the pixels' brightness, and waits before it does; how long is no part of its identity."""
+class Slow(Brightness):
+    """Waits before it explains; how long is no part of its identity."""
 
     label: str = "Slow"
-    extra: bool = True
-
-    def unsupported(self, classifier: Classifier) -> str:
-        """Every classifier will do."""
-        return ""
 
     def explain(self, passes: Passes) -> Tensor:
         """[B, H, W] mean over channels."""
         time.sleep(float(os.environ.get("SLOW_SECONDS", 0)))
-        return passes.images.mean(dim=1)
+        return super().explain(passes)
 
 
 @dataclass(frozen=True)
