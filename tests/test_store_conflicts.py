@@ -64,6 +64,14 @@ def test_rows_of_one_origin_win_together(tmp_path: Path) -> None:
     assert rows["value"].tolist() == [i + shift for i in range(30)]
 
 
+@pytest.mark.parametrize("origin", [f"run {i}" for i in range(8)])
+def test_rows_that_do_not_say_what_computed_them_lose(tmp_path: Path, origin: str) -> None:
+    store = opened(tmp_path)
+    store.append(CELL.group, [row(1.0, "a"), row(9.0, "b")])
+    store.append(CELL.group, [row(2.0, "a", origin=origin), row(8.0, "b", origin=origin)])
+    assert store.rows()["value"].tolist() == [2.0, 8.0]
+
+
 @pytest.mark.parametrize("bad", [float("inf"), float("-inf"), float("nan"), 1e300, -1e300])
 def test_values_that_are_none_never_win(tmp_path: Path, bad: float) -> None:
     for i, rows in enumerate(itertools.permutations([row(bad), row(50.0)])):
@@ -168,24 +176,25 @@ def test_status_report_and_verify_say_it_and_fail(tmp_path: Path, capsys: pytest
 
 
 def test_many_different_rows_are_settled_like_a_slow_second_implementation(tmp_path: Path) -> None:
-    """For each place the row that is first by (unusable, hash of origin, hash of row) counts: here row by row."""
+    """For each place the row that is first by (unusable, nameless, hash of origin, hash of row) counts: here row by row."""
     from dix.bench.store.columns import table_of
     from dix.bench.store.conflicts import fingerprints
 
     chance = random.Random(3)
     rows = [
-        Row(CELL.digest, chance.choice("abcdef"), chance.choice([1.0, 2.0, float("inf")]), origin=chance.choice("xyz"))
-        for _ in range(60)
+        Row(CELL.digest, chance.choice("abcdef"), value, origin=chance.choice(["x", "y", ""]))
+        for value in chance.choices([1.0, 2.0, float("inf")], k=60)
     ]
     store = opened(tmp_path)
     store.append(CELL.group, rows)
     table = store.parts.read(CELL.group, table_of(rows).column_names)
     prints = fingerprints(table).tolist()
-    best: dict[str, tuple[bool, int, int, float]] = {}
+    best: dict[str, tuple[bool, bool, int, int, float]] = {}
     for one, number in zip(table.to_pylist(), prints, strict=True):
-        rank = (one["value"] == float("inf"), made.hash_of(one["origin"]), number, one["value"])
+        origin = one["origin"]
+        rank = (one["value"] == float("inf"), not origin, made.hash_of(origin), number, one["value"])
         best[one["image"]] = min(best.get(one["image"], rank), rank)
-    expected = {image: rank[3] for image, rank in best.items()}
+    expected = {image: rank[4] for image, rank in best.items()}
     found = dict(zip(store.rows()["image"], store.rows()["value"].fillna(float("inf")), strict=True))
     assert found == expected
     assert statistics.mean(found.values()) < float("inf")

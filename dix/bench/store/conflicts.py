@@ -1,9 +1,10 @@
 """One row for each cell and image, whichever rows are stored.
 
 Two processes may store the same image twice; mostly the rows are equal. Where they differ, the one that comes first
-counts, in an order that looks at no score, so that no mean is biased: rows without a usable number come last; then a
-hash of the row's origin decides, so that one run's rows win for all images of a cell; then a hash of the whole row. The
-order knows neither files nor time: it is the same before and after parts are put together or folders merged.
+counts, in an order that looks at no score, so that no mean is biased: rows without a usable number come last, before
+them those that do not say what computed them; then a hash of the row's origin decides, so that one run's rows win for
+all images of a cell; then a hash of the whole row. The order knows neither files nor time: it is the same before and
+after parts are put together or folders merged.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ def settled(table: pa.Table) -> tuple[pa.Table, Conflicts]:
         return table.take(order), Conflicts()
     twice = np.flatnonzero(_repeated(keys, order))
     few = table.take(twice)
-    ranked = np.lexsort((fingerprints(few), _hashes(few, "origin"), ~usable(few), keys[twice]))
+    nameless = _texts(few, "origin") == ""
+    ranked = np.lexsort((fingerprints(few), _hashes(few, "origin"), nameless, ~usable(few), keys[twice]))
     first = np.append(True, np.diff(keys[twice][ranked]) != 0)
     once = order[~_repeated(keys, order)[order]]
     kept = np.concatenate([once, twice[ranked[first]]])
@@ -77,9 +79,7 @@ def _repeated(keys: np.ndarray, order: np.ndarray) -> np.ndarray:
 def usable(table: pa.Table) -> np.ndarray:
     """[n] True for rows that say something: a number of a possible size, or none and the reason why."""
     value = table["value"].to_numpy()
-    numbers, texts = codes(table, "reason")
-    reasoned = (texts != "")[numbers]
-    return np.where(np.isnan(value), reasoned, np.abs(value) <= ABSURD)
+    return np.where(np.isnan(value), _texts(table, "reason") != "", np.abs(value) <= ABSURD)
 
 
 def differ(first: pa.Table, second: pa.Table) -> np.ndarray:
@@ -87,14 +87,14 @@ def differ(first: pa.Table, second: pa.Table) -> np.ndarray:
     found = ~_close(first["value"].to_numpy(), second["value"].to_numpy())
     for name in ("parts", "curve"):
         found |= _lists_differ(first[name].combine_chunks(), second[name].combine_chunks())
-    (mine, ours), (other, theirs) = codes(first, "reason"), codes(second, "reason")
-    found |= _at(ours, mine) != _at(theirs, other)
-    (mine, ours), (other, theirs) = codes(first, "content"), codes(second, "content")
-    own, strange = _at(ours, mine), _at(theirs, other)
+    found |= _texts(first, "reason") != _texts(second, "reason")
+    own, strange = _texts(first, "content"), _texts(second, "content")
     return found | ((own != strange) & (own != "") & (strange != ""))
 
 
-def _at(texts: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+def _texts(table: pa.Table, name: str) -> np.ndarray:
+    """A column of texts: [n]."""
+    numbers, texts = codes(table, name)
     return texts[numbers] if len(texts) else np.zeros(len(numbers), dtype=object)
 
 
@@ -116,9 +116,8 @@ def _lists_differ(first: pa.ListArray, second: pa.ListArray) -> np.ndarray:
 def _conflicts(winners: pa.Table, rows: pa.Table) -> Conflicts:
     """Which images have rows that contradict the one that counts."""
     wrong = np.flatnonzero(differ(winners, rows))
-    places, cells = codes(rows, "cell")
-    images = _at(*reversed(codes(rows, "image")))
-    pairs = dict.fromkeys(zip(_at(cells, places)[wrong].tolist(), images[wrong].tolist(), strict=True))
+    cells, images = _texts(rows, "cell"), _texts(rows, "image")
+    pairs = dict.fromkeys(zip(cells[wrong].tolist(), images[wrong].tolist(), strict=True))
     found = Conflicts()
     for cell, _ in pairs:
         found.count[cell] = found.count.get(cell, 0) + 1
