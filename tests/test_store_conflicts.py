@@ -176,7 +176,7 @@ def test_status_report_and_verify_say_it_and_fail(tmp_path: Path, capsys: pytest
 
 
 def test_many_different_rows_are_settled_like_a_slow_second_implementation(tmp_path: Path) -> None:
-    """For each place the row that is first by (unusable, nameless, hash of origin, hash of row) counts: here row by row."""
+    """For each place the row that is first by (unusable, nameless, hash of origin, hash of row) counts."""
     from dix.bench.store.columns import table_of
     from dix.bench.store.conflicts import fingerprints
 
