@@ -41,6 +41,15 @@ class Listed:
         return [position[name] for name in wanted]
 
 
+def random_order(name: str, ids: Sequence[str], seed: int) -> list[int]:
+    """Positions of a data set's images in the order of their hashes of (seed, data set, id).
+
+    An image's place among others depends on none of them, so that every part of a data set has the order of the whole.
+    """
+    keys = [hashlib.sha256(f"{seed}\t{name}\t{image}".encode()).digest() for image in ids]
+    return sorted(range(len(keys)), key=keys.__getitem__)
+
+
 @dataclass(frozen=True)
 class RandomSample:
     """Draw `count` images: those with the smallest hash of (seed, data set, id), in the data set's order.
@@ -57,9 +66,7 @@ class RandomSample:
             raise ValueError(
                 f"dataset.subset: expected 1 to {len(dataset.ids)} images of {dataset.name}, got {self.count}"
             )
-        keys = [hashlib.sha256(f"{self.seed}\t{dataset.name}\t{name}".encode()).digest() for name in dataset.ids]
-        drawn = sorted(range(len(keys)), key=keys.__getitem__)[: self.count]
-        return sorted(drawn)
+        return sorted(random_order(dataset.name, dataset.ids, self.seed)[: self.count])
 
 
 @dataclass(frozen=True)

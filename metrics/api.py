@@ -180,6 +180,8 @@ class Metric(Protocol):
     needs_mask: True where the metric compares with truth masks; images without one are excluded by reason.
     A metric whose curves belong on an axis of their own has an `Axis` by the name `axis` besides; the curves of one
     that has none are drawn at even steps.
+    A metric whose score is the mean of its images' values, none of which can lie outside two ends, has these ends as
+    `bounds` (low, high): verdicts while a run goes on then hold at every image; see `dix.bench.tables.sequential`.
     A metric may also have `counts_broken` (bool): True where a map that was not finite counts as a map of zeros;
     elsewhere such images are excluded.
     """

@@ -27,6 +27,7 @@ class _SoftMasked(Averaged):
 
     extra: ClassVar[bool] = False
     needs_mask: ClassVar[bool] = False
+    bounds: ClassVar[tuple[float, float] | None] = (0.0, 100.0)
 
     soft_fill: Fill = "black"
     score_class: ScoreClass = "explained"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from dix.metrics.api import Axis, Case, Scores, Trace
@@ -59,9 +60,20 @@ class _Masking(Averaged):
         """Whether a map that is not finite counts, as a map of zeros."""
         return self.nan_maps == "zero"
 
-    def _scores(self, case: Case, curve: Tensor, fractions: tuple[float, ...], auc: Auc) -> Scores:
+    @property
+    def form(self) -> Auc:
+        """How the area is taken."""
+        return self.auc
+
+    def _scores(self, case: Case, curve: Tensor, fractions: tuple[float, ...]) -> Scores:
         why = reasons(flat(case, self.constant_maps))
-        return Scores.of(excluded(area(curve, fractions, auc), why), curve=curve, reasons=why)
+        return Scores.of(excluded(area(curve, fractions, self.form), why), curve=curve, reasons=why)
+
+
+def masked_bounds(metric: Neg | Pos | Ins | Del) -> tuple[float, float]:
+    """The areas under a curve of zeros and under one of ones."""
+    fractions = metric.probe.fractions
+    return 0.0, float(area(torch.ones((1, len(fractions))), fractions, metric.form))
 
 
 def masked_axis(metric: Neg | Pos | Ins | Del) -> Axis:
@@ -72,13 +84,12 @@ def masked_axis(metric: Neg | Pos | Ins | Del) -> Axis:
 def _hit_score(case: Case, trace: Trace | None, metric: Neg | Pos) -> Scores:
     assert trace is not None
     hits = (trace.predicted == reference_class(case.batch, metric.hit).unsqueeze(1)).double()
-    return metric._scores(case, hits, metric.fractions, metric.auc)
+    return metric._scores(case, hits, metric.fractions)
 
 
 def _probability_score(case: Case, trace: Trace | None, metric: Ins | Del) -> Scores:
     assert trace is not None
-    auc: Auc = "trapezoid" if _rise(metric.schedule) else metric.auc
-    return metric._scores(case, reading(case.batch, trace, metric.score_class), metric.probe.fractions, auc)
+    return metric._scores(case, reading(case.batch, trace, metric.score_class), metric.probe.fractions)
 
 
 @dataclass(frozen=True)
@@ -92,6 +103,7 @@ class Neg(_Masking):
     label: ClassVar[str] = "NEG"
     higher_is_better: ClassVar[bool | None] = True
     axis = property(masked_axis)
+    bounds = property(masked_bounds)
 
     hit: Hit = "label"
 
@@ -116,6 +128,7 @@ class Pos(_Masking):
     label: ClassVar[str] = "POS"
     higher_is_better: ClassVar[bool | None] = False
     axis = property(masked_axis)
+    bounds = property(masked_bounds)
 
     hit: Hit = "label"
 
@@ -142,6 +155,7 @@ class Ins(_Masking):
     label: ClassVar[str] = "INS"
     higher_is_better: ClassVar[bool | None] = True
     axis = property(masked_axis)
+    bounds = property(masked_bounds)
 
     schedule: Schedule = "thesis"
     score_class: ScoreClass = "explained"
@@ -152,6 +166,11 @@ class Ins(_Masking):
         if _rise(self.schedule):
             return Blackout(RISE_FRACTIONS, "blur", "least", self.ties, self.seed)
         return Blackout(self.fractions, self.fill, "least", self.ties, self.seed)
+
+    @property
+    def form(self) -> Auc:
+        """RISE takes the trapezoid's, whatever `auc` is."""
+        return "trapezoid" if _rise(self.schedule) else self.auc
 
     def score(self, case: Case, trace: Trace | None) -> Scores:
         """The area under the probability of each image; curve: [B, C] probability at each fraction."""
@@ -171,6 +190,7 @@ class Del(_Masking):
     label: ClassVar[str] = "DEL"
     higher_is_better: ClassVar[bool | None] = False
     axis = property(masked_axis)
+    bounds = property(masked_bounds)
 
     schedule: Schedule = "thesis"
     score_class: ScoreClass = "explained"
@@ -181,6 +201,11 @@ class Del(_Masking):
         if _rise(self.schedule):
             return Blackout(RISE_FRACTIONS, "imagenet", "most", self.ties, self.seed)
         return Blackout(self.fractions, self.fill, "most", self.ties, self.seed)
+
+    @property
+    def form(self) -> Auc:
+        """RISE takes the trapezoid's, whatever `auc` is."""
+        return "trapezoid" if _rise(self.schedule) else self.auc
 
     def score(self, case: Case, trace: Trace | None) -> Scores:
         """The area under the probability of each image; curve: [B, C] probability at each fraction."""

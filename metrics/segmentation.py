@@ -40,6 +40,7 @@ class _Segmentation(Averaged):
     needs_mask: ClassVar[bool] = True
     probe: ClassVar[Probe | None] = None
     higher_is_better: ClassVar[bool | None] = True
+    bounds: ClassVar[tuple[float, float] | None] = (0.0, 100.0)
 
     void: Void = "ignore"
     constant_maps: ConstantMaps = "drop"
@@ -110,6 +111,7 @@ class PixelAccuracy(_Segmentation):
 
     version: ClassVar[int] = 1
     label: ClassVar[str] = "PA"
+    bounds: ClassVar[tuple[float, float] | None] = None
 
     def score(self, case: Case, trace: Trace | None) -> Scores:
         """The image's own accuracy; parts: [B, 2] correct and labelled pixels."""
@@ -129,6 +131,7 @@ class MeanIou(_Segmentation):
 
     version: ClassVar[int] = 1
     label: ClassVar[str] = "mIoU"
+    bounds: ClassVar[tuple[float, float] | None] = None
 
     def score(self, case: Case, trace: Trace | None) -> Scores:
         """The image's own mean of both classes; parts: [B, 4] intersection and union of background, then of object."""

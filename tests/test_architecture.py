@@ -19,7 +19,7 @@ ALLOWED = {
     "dix.models": {"dix", "dix.files", "dix.extras"},
     "dix.bench": set(),
     "dix.bench.store": {"dix.files"},
-    "dix.bench.run": {"dix", "dix.files", "dix.bench.store", "dix.metrics", "dix.datasets"},
+    "dix.bench.run": {"dix", "dix.files", "dix.bench.store", "dix.bench.tables", "dix.metrics", "dix.datasets"},
     "dix.bench.tables": {"dix.bench.store", "dix.metrics"},
     "dix.bench.report": {"dix", "dix.files", "dix.bench.store", "dix.bench.tables"},
     "dix.bench.sanity": {

@@ -12,6 +12,13 @@ from dix.bench.store.status import Status, survey
 from dix.bench.tables import samples
 from dix.bench.tables.table import Evidence
 
+#: What is said of images that were computed until all was decided.
+UNTIL_DECIDED = (
+    "in a random order, each method and metric until its comparisons were decided: intervals, p-values and marks of "
+    "this table take the number of images for given, which it was not; verdicts that allow for it are under 'Verdicts "
+    "while running'"
+)
+
 
 def evidence_of(store: ResultStore) -> Evidence:
     """Everything stored. Raises ValueError where nothing is."""
@@ -84,6 +91,8 @@ def _images_line(config: Mapping[str, Any]) -> str:
     """Which images of the data set a run took."""
     subset, limit = config["dataset"].get("subset"), config["run"].get("limit")
     parts = [f"subset {subset}"] if subset else []
+    if config["run"].get("until", "all") == "decided":
+        return ", ".join([*parts, *([f"at most {limit}"] if limit else []), UNTIL_DECIDED])
     return ", ".join(parts + ([f"the first {limit}"] if limit else [])) or "all of the data set"
 
 

@@ -19,12 +19,14 @@ from dix.bench.report.html import render_html
 from dix.bench.report.latex import render_latex
 from dix.bench.report.markdown import render_markdown
 from dix.bench.report.notes import head
+from dix.bench.report.verdicts import courses_csv, courses_markdown
 from dix.bench.store.doubts import doubts
 from dix.bench.store.results import ResultStore
 from dix.bench.store.status import survey
 from dix.bench.tables import paper, samples
 from dix.bench.tables.build import build
 from dix.bench.tables.curves import curve_panels
+from dix.bench.tables.decide import Course, recorded
 from dix.bench.tables.layouts import thesis_layout
 from dix.bench.tables.samples import Key
 from dix.bench.tables.table import Evidence, Labels, MeanRank, Plan, Table, TableCell, TableLayout
@@ -89,7 +91,8 @@ def write(folder: Path, title: str = "", number: int | None = None, folders: Seq
     title = title or (f"Thesis Table {number}, measured" if number else f"Results: {folder.name}")
     plans = plans_of(store, title, number, folders)
     table = joined([build(_of_protocol(evidence, name), plan) for name, plan in plans.items()])
-    for name, text in documents(table, evidence, plans, folder).items():
+    courses = recorded(store, samples.read(evidence.rows), {name: plan.metrics for name, plan in plans.items()})
+    for name, text in documents(table, evidence, plans, folder, courses).items():
         write_atomic(folder / name, shown(text))
         print(folder / name)
     return table
@@ -216,13 +219,17 @@ def joined(tables: Sequence[Table]) -> Table:
     )
 
 
-def documents(table: Table, evidence: Evidence, plans: Mapping[str, Plan], folder: Path) -> dict[str, str]:
-    """The text of every file of a report, by file name."""
+def documents(
+    table: Table, evidence: Evidence, plans: Mapping[str, Plan], folder: Path, courses: Sequence[Course] = ()
+) -> dict[str, str]:
+    """The text of every file of a report, by file name. courses: of runs until all is decided."""
     curves = [panel for name, plan in plans.items() for panel in curve_panels(_of_protocol(evidence, name), plan)]
-    return {
+    decided = courses_markdown(courses, table.labels)
+    more = {"verdicts.csv": courses_csv(courses)} if courses else {}
+    return more | {
         "table.csv": "".join(f"# {line}\n" for line in head(table)) + render_csv(table),
         "claims.csv": render_claims_csv(table),
-        "table.md": render_markdown(table),
+        "table.md": render_markdown(table) + (f"\n{decided}" if decided else ""),
         "table.tex": render_latex(table),
         "index.html": render_html(table, gallery_of(folder, table, evidence), curves=curves),
     }

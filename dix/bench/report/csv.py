@@ -40,15 +40,16 @@ _CLAIM_FIELDS = (
 
 def render_csv(table: Table) -> str:
     """Every cell as one line, with all that is known of it."""
-    return _csv((*_CELL_FIELDS, *_VERDICT_FIELDS), (_cell_record(table, cell) for cell in table.cells.values()))
+    return as_csv((*_CELL_FIELDS, *_VERDICT_FIELDS), (_cell_record(table, cell) for cell in table.cells.values()))
 
 
 def render_claims_csv(table: Table) -> str:
     """Every claim as one line, with its evidence and its verdict."""
-    return _csv(_CLAIM_FIELDS, (_claim_record(claim) for claim in table.claims))
+    return as_csv(_CLAIM_FIELDS, (_claim_record(claim) for claim in table.claims))
 
 
-def _csv(header: Sequence[str], records: Iterable[Sequence[object]]) -> str:
+def as_csv(header: Sequence[str], records: Iterable[Sequence[object]]) -> str:
+    """Records as comma-separated lines, numbers with DIGITS digits, nothing for NaN."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)

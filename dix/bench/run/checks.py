@@ -32,7 +32,12 @@ PROTOCOL: Mapping[str, Sequence[str]] = {
     "dtype": ("float32", "float64", "bfloat16", "float16"),
 }
 #: The values that a setting of the run may have.
-RUN: Mapping[str, Sequence[str]] = {"only": ("all", "failed"), "on_error": ("stop", "skip")}
+RUN: Mapping[str, Sequence[str]] = {
+    "only": ("all", "failed"),
+    "on_error": ("stop", "skip"),
+    "until": ("all", "decided"),
+    "compare": ("pairs", "baselines", "claims"),
+}
 #: The least value of each number of the run.
 LEAST: Mapping[str, float] = {
     "batch_size": 1,
@@ -40,6 +45,7 @@ LEAST: Mapping[str, float] = {
     "threads": 0,
     "workers": 0,
     "limit": 1,
+    "least": 2,
     "gallery": 0,
     "flush_seconds": 0,
 }
@@ -57,6 +63,8 @@ def check(protocol: ScoreProtocol, run: Run) -> None:
         if got is not None and not got >= least:
             number = "a number" if key == "flush_seconds" else "an integer"
             raise ValueError(f"run.{key}: expected {number} of at least {least}, got {got}")
+    if not 0 < run.alpha < 1:
+        raise ValueError(f"run.alpha: expected a probability between 0 and 1, got {run.alpha}")
     if len(run.shard) != 2 or not 0 <= run.shard[0] < run.shard[1]:
         raise ValueError(f"run.shard: expected [i, n] with 0 <= i < n, got {list(run.shard)}")
 

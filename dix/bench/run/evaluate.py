@@ -17,6 +17,7 @@ from dix.bench.run.outcome import Outcome
 from dix.bench.run.plan import Step
 from dix.bench.run.records import Records
 from dix.bench.run.termination import Terminated, on_termination
+from dix.bench.run.watch import ToTheEnd, Watch
 from dix.bench.run.worker import Worker
 from dix.bench.store.ledger import Ledger
 from dix.bench.store.results import ResultStore
@@ -51,6 +52,7 @@ class _Evaluation:
         self.records = Records(store, job, self.outcome, self.ledger.key)
         self.buffer = RowBuffer(store, job.group, job.run.flush_seconds, self.records.clean)
         self.gallery = Gallery(store.folder.parent, job)
+        self.watch: Watch = ToTheEnd()
 
     def _check_nothing_changed(self) -> None:
         """Raise Tampering where asking the methods whether they can explain the model has changed it."""
@@ -62,6 +64,7 @@ class _Evaluation:
     def run(self, progress: Progress) -> Outcome:
         """Everything that is missing, batch by batch."""
         self.store.open(self.cells.values())
+        self.watch = watch_of(self.job, self.store)
         self.records.skips()
         methods = self._methods_to_run()
         with self.ledger, on_termination(self.buffer.flush_at_once):
@@ -76,6 +79,7 @@ class _Evaluation:
                 finally:
                     self.buffer.flush()
                     self.outcome.rows = self.buffer.written
+            self.ledger.end(self.watch.ends())
             self.outcome.trouble = self._trouble()
             self.store.compact(self.job.group)
             self.records.mended(methods)
@@ -99,10 +103,12 @@ class _Evaluation:
         batches = iter(self._loader([step for step in steps if step.wanted]))
         self._show(progress, 0, len(steps))
         for done, step in enumerate(steps, 1):
+            if self.watch.over(step):
+                break
             if step.wanted:
                 batch = _read(batches)
                 fresh.check_batch(batch)
-                self._batch(step, batch, worker)
+                self._batch(Step(step.indices, self.watch.wanted(step)), batch, worker)
             else:
                 fresh.check_stored(step.indices)
             self._show(progress, done, len(steps))
@@ -131,7 +137,8 @@ class _Evaluation:
 
     def _batch(self, step: Step, batch: Batch, worker: Worker) -> None:
         self.records.unread(batch.skipped)
-        if not batch.ids:
+        self.watch.leave_out(image for image, _ in batch.skipped)
+        if not batch.ids or not step.wanted:
             return
         found = worker.compute(step, batch)
         self.outcome.right.update(found.correct)
@@ -141,8 +148,18 @@ class _Evaluation:
         for failure in found.failures:
             self.records.failure(failure.method, batch.ids, failure.message, failure.error)
         self.buffer.add(found.rows)
+        self.watch.add(found.rows)
         self.outcome.images += len(batch.ids)
         self.buffer.flush_when_due()
+
+
+def watch_of(job: Job, store: ResultStore) -> Watch:
+    """How far the cells of a job are computed, as `run.until` has it."""
+    if job.run.until == "all":
+        return ToTheEnd()
+    from dix.bench.run.until import UntilDecided  # imports the statistics, for which other runs need not wait
+
+    return UntilDecided(job, store)
 
 
 def _read(batches: Iterator[Batch]) -> Batch:

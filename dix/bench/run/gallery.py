@@ -27,7 +27,7 @@ class Gallery:
     def __init__(self, folder: Path, job: Job) -> None:
         self.folder = folder / "images" / job.group.folder
         self.job = job
-        self.indices = set(range(min(job.run.gallery, len(job.dataset.ids))))
+        self.indices = set(job.order[: job.run.gallery])
 
     def wants(self, indices: Sequence[int], method: str) -> bool:
         """True where the picture of an image's map is missing."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from dix.bench.store.ledger import Undertaking
 from dix.classifier import Classifier
 from dix.datasets.api import Dataset
 from dix.datasets.preprocess import Preprocess
-from dix.datasets.subset import Subset
+from dix.datasets.subset import Subset, random_order
 from dix.explainer import BASELINE, Explainer
 from dix.identity import describe, named
 from dix.metrics.api import Metric
@@ -68,6 +69,13 @@ class Job:
         count = len(self.dataset.ids)
         return count if self.run.limit is None else min(self.run.limit, count)
 
+    @cached_property
+    def order(self) -> Sequence[int]:
+        """Indices into the data set of the images of all shards: its own order, or a random one; see `Run`."""
+        if self.run.until == "all":
+            return range(self.count)
+        return random_order(self.dataset.name, self.dataset.ids, self.run.order)[: self.count]
+
     def unsupported(self) -> dict[str, str]:
         """Methods that cannot explain this model, with the reason."""
         reasons = {name: method.unsupported(self.classifier) for name, method in self.methods.items()}
@@ -90,7 +98,7 @@ class Job:
         The grid depends on the data set, the limit and the batch size alone, never on what is stored, so that a
         resumed or sharded run sees the batches of an uninterrupted one and gives the same bits.
         """
-        indices = range(self.count)
+        indices = self.order
         grid = [indices[start : start + self.run.batch_size] for start in range(0, len(indices), self.run.batch_size)]
         part, parts = self.run.shard
         return list(grid[part::parts])

@@ -89,6 +89,11 @@ class Run:
     threads: of the CPU; 0: those of the SLURM task, or PyTorch's own choice.
     workers: processes that decode images and encode them for SIC and AIC.
     limit: only the first so many images; null: all.
+    until: "all" images are computed, or each method and metric until all its comparisons are "decided".
+    compare: what is to be decided: all "pairs" of methods, those with one of the "baselines", or the thesis's "claims".
+    alpha: the probability that any of these verdicts is ever wrong, for one model, data set and protocol.
+    least: images before which nothing is decided.
+    order: the seed of the random order in which images are computed until all is decided.
     shard: [i, n] is the i-th of n parts of the images.
     only: "all" jobs, or only those that "failed".
     on_error: what an unreadable image does: "stop" the run, or be left out and named ("skip").
@@ -106,6 +111,11 @@ class Run:
     threads: int = 0
     workers: int = 2
     limit: int | None = None
+    until: str = "all"
+    compare: str = "pairs"
+    alpha: float = 0.05
+    least: int = 25
+    order: int = 0
     shard: list[int] = field(default_factory=lambda: [0, 1])
     only: str = "all"
     on_error: str = "stop"

@@ -105,6 +105,10 @@ class Ledger:
         if time.monotonic() - self.written >= self.interval:
             self._write()
 
+    def end(self, ends: Mapping[str, Mapping[str, int]]) -> None:
+        """Note how many images each decided cell needs, by digest: "needed" in all, "kept" of them by this job."""
+        self.record |= ends
+
     def _write(self, **changes: Any) -> None:
         self.record |= {**changes, "seconds": round(time.monotonic() - self.start, 1)}
         self.written = time.monotonic()

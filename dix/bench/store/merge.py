@@ -24,7 +24,7 @@ from dix.bench.store.rows import ROWS_A_PART
 from dix.files import atomic
 
 #: Records that are copied where the name is free.
-COPIED = ("skips", "unread", "failures", "origins")
+COPIED = ("skips", "unread", "failures", "origins", "orders", "sequences")
 
 
 @dataclass

@@ -58,6 +58,21 @@ def _config(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(value.get(part, {}), dict) for part in parts)
 
 
+def _comparison(value: Any) -> bool:
+    return _list_of(_text)(value) and len(value) == 3
+
+
+def _bounds(value: Any) -> bool:
+    """The ends of a metric's values, or None."""
+    if value is None:
+        return True
+    return isinstance(value, list) and len(value) == 2 and all(map(_signed, value)) and value[0] < value[1]
+
+
+def _signed(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MOST
+
+
 _GROUP: Mapping[str, Test] = dict.fromkeys(("model", "dataset", "protocol"), _text)
 
 #: By kind, the fields that a record must have.
@@ -75,7 +90,14 @@ SHAPES: Mapping[str, Mapping[str, Test]] = {
                    "versions": _mapping},
     "sweeps": {"jobs": _count, "words": _list_of(_text)},
     "origins": {},
+    "orders": {"dataset": _text, "seed": _count, "images": _list_of(_text)},
+    "sequences": {**_GROUP, "order": _text, "compare": _text, "alpha": _number, "least": _count, "batch_size": _count,
+                  "comparisons": _list_of(_comparison), "bounds": _mapping_of(_bounds)},
 }  # fmt: skip
+#: By kind, the fields that a record may have.
+OPTIONAL: Mapping[str, Mapping[str, Test]] = {
+    "jobs": {"needed": _mapping_of(_count), "kept": _mapping_of(_count)},
+}
 
 
 def misfit(kind: str, record: Any) -> str:
@@ -86,5 +108,8 @@ def misfit(kind: str, record: Any) -> str:
         if key not in record:
             return f"{key} is missing"
         if not test(record[key]):
+            return f"{key}: got {str(record[key])[:80]!r}"
+    for key, test in OPTIONAL.get(kind, {}).items():
+        if key in record and not test(record[key]):
             return f"{key}: got {str(record[key])[:80]!r}"
     return ""

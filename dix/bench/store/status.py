@@ -158,11 +158,19 @@ def _cells(
 
 
 def _expected(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Images that jobs are to compute, by cell digest."""
-    expected: dict[str, int] = {}
+    """Images that jobs are to compute, by cell digest; of a cell that was decided, as many as that took.
+
+    A shard that came to its end before the decision does not know of it.
+    """
+    whole: dict[tuple[str, int, int], int] = {}
     for record in records:
         for digest in record["cells"]:
-            expected[digest] = max(expected.get(digest, 0), int(record["count"]))
+            key = (digest, record["shard"][1], int(record["count"]))
+            needed = record.get("needed", {}).get(digest, record["count"])
+            whole[key] = min(whole.get(key, needed), needed)
+    expected: dict[str, int] = {}
+    for (digest, _, _), needed in whole.items():
+        expected[digest] = max(expected.get(digest, 0), needed)
     return expected
 
 
@@ -172,7 +180,8 @@ def _promised(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     for record in records:
         part, parts = record["shard"]
         for digest in record["cells"] if record["state"] == FINISHED else ():
-            shards.setdefault((digest, parts, record["count"]), {})[part] = record["mine"]
+            mine = record.get("kept", {}).get(digest, record["mine"])
+            shards.setdefault((digest, parts, record["count"]), {})[part] = mine
     promised: dict[str, int] = {}
     for (digest, _, _), parts in shards.items():
         promised[digest] = max(promised.get(digest, 0), sum(parts.values()))
