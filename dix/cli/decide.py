@@ -86,8 +86,8 @@ def _section(
         f"{family.rule.length:,} images in the random order of seed {arguments.order}; {len(found)} comparisons "
         f"({arguments.compare}) at alpha {arguments.alpha:g} together, {family.rule.level:.2g} each; nothing before "
         f"{arguments.least} images. decided: while running; by all images: the sign-flip test of all rows, corrected "
-        "for the same comparisons; contradict: both decide, and not alike; images, fixed size, ratio: medians over those "
-        f"decided while running; fixed size: what a test of {100 * forecast.POWER:g} % power at the level of one "
+        "for the same comparisons; contradict: both decide, and not alike; images, fixed size, ratio: medians over "
+        f"those decided while running; fixed size: what a test of {100 * forecast.POWER:g} % power at the level of one "
         "comparison needs for the lead over all images."
     )
     yield held_table(found, plan.labels)

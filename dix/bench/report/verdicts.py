@@ -17,9 +17,9 @@ from dix.bench.tables.table import Labels
 
 RULE = (
     "The difference of each pair of methods was held against 0 while images came in a random order. A verdict holds at "
-    "any time, or at the looks of a schedule; the probability that any of them is ever wrong is at most alpha. n: images "
-    "that count in it; read: images of the order up to it, beyond which rows are kept and not read; the interval is that "
-    "of the sequence at n, at the level of one comparison."
+    "any time, or at the looks of a schedule; the probability that any of them is ever wrong is at most alpha. n: "
+    "images that count in it; read: images of the order up to it, beyond which rows are kept and not read; the "
+    "interval is that of the sequence at n, at the level of one comparison."
 )
 FIELDS = ("protocol", "dataset", "model", "metric", "first", "second", "better", "kind", "reason", "n", "read", "lead")
 MORE = ("low", "high", "level")

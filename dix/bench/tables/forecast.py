@@ -37,7 +37,7 @@ def growth_of(lead: float, spread: float) -> Floats:
 def images_needed(gains: Floats, alpha: float, most: float = 1e9) -> float:
     """Images after which the capital of bets that gain so much an image [2 G] decides; infinite beyond `most`.
 
-    The middle of what runs take, not their mean: half of them decide earlier.
+    More than half of the runs decide earlier: the bets share in the luck of a run, and the first time counts.
     """
 
     def lacking(images: float) -> float:
