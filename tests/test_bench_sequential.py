@@ -21,6 +21,9 @@ from support import sequences
 
 from dix.bench.run.checks import check
 from dix.bench.run.evaluate import evaluate
+from dix.bench.run.job import Job
+from dix.bench.run.prices import Price, Prices
+from dix.bench.run.prospect import prospect
 from dix.bench.run.settings import Run
 from dix.bench.store.results import ResultStore
 from dix.bench.store.status import survey
@@ -454,3 +457,45 @@ def test_the_order_and_the_rule_are_on_record(tmp_path: Path) -> None:
 def test_dix_decide_refuses_an_alpha_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["decide", str(tmp_path), "--alpha", "2"]) == 1
     assert "--alpha between 0 and 1" in capsys.readouterr().err
+
+
+# What a decision will cost
+
+
+def prices(job: Job) -> Prices:
+    """A second for a map, nothing else."""
+    probes = {metric.probe: Price(0.0, 0.0) for metric in job.metrics.values() if metric.probe is not None}
+    names = dict.fromkeys(job.metrics, 0.0)
+    return Prices(
+        start=0.0, forward=0.0, read=0.0, clean=0.0, explain=dict.fromkeys(job.methods, Price(1.0, 0.0)), first=probes,
+        more=probes, score=names, again=names, file_bytes=0.0, row_bytes=0.0, picture_bytes=0.0, memory=0.0,
+    )  # fmt: skip
+
+
+def test_the_cost_to_a_decision_is_foreseen_from_a_pilot(tmp_path: Path) -> None:
+    job = sequences.job()
+    found = prospect(job, ResultStore(tmp_path / "nothing"), prices(job), 40)
+    assert (found.images, found.own, found.comparisons) == (40, True, 6)
+    assert not (tmp_path / "nothing").exists()
+    low, middle, high = (cost.total_seconds for cost in found.forecasts)
+    sequences.compute(tmp_path / "run")
+    store = ResultStore(tmp_path / "run")
+    spent = store.rows().groupby("method")["image"].nunique().sum()
+    assert low <= middle <= high <= 3 * sequences.IMAGES
+    assert middle == pytest.approx(spent, rel=0.3)
+    again = prospect(job, store, prices(job), 15)
+    assert (again.own, again.images) == (False, 21)  # the prefix of which every cell has its row
+
+
+def test_a_pilot_of_scores_at_looks_foresees_the_look(tmp_path: Path) -> None:
+    """Means without bounds: n images decide a lead of 5 and a spread of 20 where 5 > z 20 / sqrt(n)."""
+    generator = np.random.default_rng(15)
+    difference = generator.normal(0, 20, 4000)
+    difference = 5 + 20 * (difference - difference.mean()) / difference.std()
+    second = generator.uniform(20, 80, 4000)
+    made = family(second + difference, second, metric=Mean(bounds=None))
+    counts = generator.multinomial(4000, np.full(4000, 1 / 4000), size=100).astype(float)
+    [pursuit] = made.pursuits
+    needed = (stats.norm.ppf(1 - 0.05 / 7 / 2) * 20 / 5) ** 2
+    assert np.median(pursuit.outlook(counts, np.arange(4000))) == next(k for k in made.rule.looks if k >= needed)
+    assert len(made.rule.looks) == 7

@@ -13,6 +13,7 @@ from dix.bench.run import runtime
 from dix.bench.run.calibrate import calibrate
 from dix.bench.run.estimate import Forecast, Work, forecast, remaining
 from dix.bench.run.job import Job
+from dix.bench.run.prices import Prices
 from dix.bench.store.results import ResultStore
 from dix.cli.options import add_overrides, overrides_of
 from dix.cli.session import open_job
@@ -24,6 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_overrides(parser, "as for `dix run`; a sweep is summed over its jobs")
     parser.add_argument("--calibrate", type=int, default=2, metavar="N", help="images of the calibration (default 2)")
     parser.add_argument("--images", type=int, metavar="N", help="as if the data set had so many images")
+    parser.add_argument(
+        "--pilot",
+        type=int,
+        default=50,
+        metavar="K",
+        help="with run.until=decided: images from which the cost to a decision is foreseen; stored ones or, where "
+        "there are fewer, a trial (default 50)",
+    )
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -31,21 +40,41 @@ def main(arguments: argparse.Namespace) -> int:
     forecasts = []
     for config in configurations(overrides_of(arguments)):
         begun = time.perf_counter()
-        found = _forecast(config, arguments.calibrate, arguments.images)
+        job, prices = _priced(config, arguments.calibrate)
+        found = forecast(job, prices, _work(job, config.run.results, arguments.images))
         print("\n".join(lines(found, time.perf_counter() - begun)), flush=True)
+        if job.run.until == "decided":
+            print("\n".join(_until_decided(job, config.run.results, prices, arguments.pilot)), flush=True)
         forecasts.append(found)
     if len(forecasts) > 1:
         print(total(forecasts))
     return 0
 
 
-def _forecast(config: DictConfig, images: int, pretended: int | None) -> Forecast:
+def _priced(config: DictConfig, images: int) -> tuple[Job, Prices]:
+    """The job, and what its parts cost."""
     begun = time.perf_counter()
     job = open_job(config)
     start = time.perf_counter() - begun
     with runtime.worker_pool(job.run.workers) as workers:
-        prices = calibrate(job, images, workers, start=start)
-    return forecast(job, prices, _work(job, config.run.results, pretended))
+        return job, calibrate(job, images, workers, start=start)
+
+
+def _until_decided(job: Job, results: str, prices: Prices, pilot: int) -> list[str]:
+    """What a run until all is decided will cost, for people; the lines above it are then the most that it can."""
+    from dix.bench.run.prospect import prospect  # imports the statistics, for which other forecasts need not wait
+
+    begun = time.perf_counter()
+    found = prospect(job, ResultStore(results), prices, pilot)
+    low, middle, high = (duration(cost.total_seconds) for cost in found.forecasts)
+    source = f"computed for it in {duration(time.perf_counter() - begun)}" if found.own else "stored"
+    needed = ", ".join(f"{name} {images:,}" for name, images in found.needed.items())
+    return [
+        f"  until decided   {middle} ({low} to {high} in four of five resamples of a pilot), from the first image on",
+        f"  pilot           {found.images:,} images, {source}",
+        f"  comparisons     {found.decided:,} of {found.comparisons:,} probably decided before the last image",
+        f"  most images     {needed}",
+    ]
 
 
 def _work(job: Job, results: str, pretended: int | None) -> Work:

@@ -159,7 +159,9 @@ def watch_of(job: Job, store: ResultStore) -> Watch:
         return ToTheEnd()
     from dix.bench.run.until import UntilDecided  # imports the statistics, for which other runs need not wait
 
-    return UntilDecided(job, store)
+    watch = UntilDecided(job, store)
+    watch.record()
+    return watch
 
 
 def _read(batches: Iterator[Batch]) -> Batch:

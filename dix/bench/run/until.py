@@ -40,7 +40,6 @@ class UntilDecided:
         rule = Rule(job.run.alpha / max(1, len(wanted)), job.run.least, len(self.ids))
         self.family = Family(wanted, job.metrics, rule, list(self.digests))
         self.due = 0.0
-        self._record()
         self._read()
 
     def over(self, step: Step) -> bool:
@@ -108,7 +107,7 @@ class UntilDecided:
         now = time.monotonic()
         self.due = now + max(self.job.run.flush_seconds, PATIENCE * (now - begun))
 
-    def _record(self) -> None:
+    def record(self) -> None:
         """Keep the order and the rule, from which reports derive the verdicts again."""
         order = {"dataset": self.job.dataset.name, "seed": self.job.run.order, "images": self.ids}
         name = f"{self.job.dataset.name} {self.job.run.order} {_digest(self.ids)}"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import optimize, special
+from numpy.typing import NDArray
+from scipy import special
 
 from dix.bench.tables import betting
 from dix.bench.tables.statistics import Floats
 
 #: Power of the fixed-size test that verdicts while running are compared with.
 POWER = 0.8
+#: Steps of a bisection that finds an image among a thousand million.
+HALVINGS = 40
 
 
 def fixed_size(lead: float, spread: float, alpha: float) -> float:
@@ -23,9 +26,15 @@ def fixed_size(lead: float, spread: float, alpha: float) -> float:
     return float(np.ceil((reach * spread / lead) ** 2))
 
 
-def growth(values: Floats) -> Floats:
-    """What an image adds to the logarithm of the capital on average, by bet and side [2 G], seen on values [n]."""
-    return np.concatenate([np.log1p(sign * np.outer(values, betting.BETS)).mean(axis=0) for sign in (1, -1)])
+def growth(values: Floats, counts: Floats | None = None) -> Floats:
+    """What an image adds to the logarithm of the capital on average, by bet and side [2 G], seen on values [n].
+
+    counts: [R, n] how often each value counts, for R such answers [R, 2 G].
+    """
+    weights = np.ones((1, len(values))) if counts is None else counts
+    shares = weights / weights.sum(axis=1, keepdims=True)
+    gains = np.hstack([shares @ np.log1p(sign * np.outer(values, betting.BETS)) for sign in (1, -1)])
+    return gains[0] if counts is None else gains
 
 
 def growth_of(lead: float, spread: float) -> Floats:
@@ -34,16 +43,21 @@ def growth_of(lead: float, spread: float) -> Floats:
     return np.concatenate([betting.BETS * lead - square, -betting.BETS * lead - square])
 
 
-def images_needed(gains: Floats, alpha: float, most: float = 1e9) -> float:
-    """Images after which the capital of bets that gain so much an image [2 G] decides; infinite beyond `most`.
+def images_needed(gains: Floats, alpha: float, most: float = 1e9) -> Floats:
+    """Images after which the capital of bets that gain so much an image [..., 2 G] decides; infinite beyond `most`.
 
     More than half of the runs decide earlier: the bets share in the luck of a run, and the first time counts.
     """
+    sides = gains.reshape(*gains.shape[:-1], 2, -1)
 
-    def lacking(images: float) -> float:
-        sides = special.logsumexp((images * gains).reshape(2, -1), axis=1) - np.log(len(betting.BETS))
-        return betting.threshold(alpha) - float(sides.max())
+    def enough(images: Floats) -> NDArray[np.bool_]:
+        capital = special.logsumexp(images[..., None, None] * sides, axis=-1) - np.log(len(betting.BETS))
+        return np.asarray(capital.max(axis=-1) >= betting.threshold(alpha))
 
-    if lacking(most) > 0:
-        return float("inf")
-    return float(np.ceil(optimize.brentq(lacking, 0, most, xtol=0.5)))
+    low, high = np.zeros(gains.shape[:-1]), np.full(gains.shape[:-1], most)
+    possible = enough(high)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        reached = enough(middle)
+        low, high = np.where(reached, low, middle), np.where(reached, middle, high)
+    return np.where(possible, np.ceil(high), np.inf)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from dix.bench.tables import betting, statistics
+from dix.bench.tables import betting, forecast, statistics
 from dix.bench.tables.samples import Lists, Summarised
 from dix.bench.tables.statistics import TIE, Bootstrap, Column, Draws, Floats
 
@@ -208,6 +208,10 @@ class Pursuit:
         """The difference of the scores over the images that were read, and its interval."""
         raise NotImplementedError
 
+    def outlook(self, counts: Floats, places: Floats) -> Floats:
+        """Images that count until a decision, for R resamples of images seen, how often each counts [R, k]: [R]."""
+        raise NotImplementedError
+
     @property
     def complete(self) -> int:
         """Places from the first on for which both methods have a row."""
@@ -263,6 +267,10 @@ class Bets(Pursuit):
             check_bounds(track.value[places], self.bounds, f"{self.comparison.metric} of {name}")
         return betting.scaled(self.differences(places), high - low)
 
+    def outlook(self, counts: Floats, places: Floats) -> Floats:
+        """From what the bets gain on average."""
+        return forecast.images_needed(forecast.growth(self._scaled(places), counts), self.level)
+
     def estimate(self) -> tuple[float, float, float]:
         """The mean difference, and the interval of the confidence sequence."""
         reach = self.bounds[1] - self.bounds[0]
@@ -280,6 +288,7 @@ class Looks(Pursuit):
     def __init__(self, comparison: Comparison, family: Family) -> None:
         super().__init__(comparison, family)
         self.family = family
+        self._metric, self._cells = family.metrics[comparison.metric], comparison.cells
         self.found = (np.nan, np.nan, np.nan)
 
     def follow(self) -> None:
@@ -293,7 +302,7 @@ class Looks(Pursuit):
         places = self.places(0, look)
         if len(places) < max(2, self.rule.least):
             return
-        first, second = (self._draws(cell, places) for cell in self.comparison.cells)
+        first, second = (self._draws(cell, places) for cell in self._cells)
         lead, low, high = student(first, second, len(places), self.level / len(self.rule.looks))
         self.found = lead, low, high
         if low > 0 or high < 0:
@@ -306,6 +315,16 @@ class Looks(Pursuit):
             column = self.family.tracks[cell].column(places.tolist(), self.family.metrics[cell.metric])
             [self.family.drawn[key]] = statistics.resample([column], Bootstrap(resamples=RESAMPLES, groups=2))
         return self.family.drawn[key]
+
+    def outlook(self, counts: Floats, places: Floats) -> Floats:
+        """From the spread of the resamples, which shrinks with the root of the images; at the next look."""
+        drawn = [self.family.tracks[cell].column(places.tolist(), self._metric).reduce(counts) for cell in self._cells]
+        leads = drawn[0] - drawn[1]
+        reach = float(special.ndtri(1 - self.level / len(self.rule.looks) / 2)) * float(np.nanstd(leads))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            images = len(places) * (reach / np.abs(leads)) ** 2
+        looks = np.array([*self.rule.looks, np.inf])
+        return looks[np.searchsorted(looks, np.where(np.isnan(images), np.inf, images))]
 
     def estimate(self) -> tuple[float, float, float]:
         """The difference of the scores at the last look, and its interval."""
