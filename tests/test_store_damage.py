@@ -77,6 +77,10 @@ def written(tmp_path: Path) -> Written:
     store.write_json("provenance", "one", made.provenance())
     store.write_json("origins", "o", {"device": "cpu", "threads": 1})
     store.write_json("sweeps", "last", {"jobs": 2, "words": ["method=gc,ig"]})
+    store.write_json("orders", "d 0", {"dataset": "d", "seed": 0, "images": ["image01", "image00"]})
+    rule = {"order": "d 0", "compare": "pairs", "alpha": 0.05, "least": 25, "batch_size": 8}
+    compared = {"comparisons": [["neg", "gc", "ig"]], "bounds": {"neg": [0.0, 90.0], "sic": None}}
+    store.write_json("sequences", "one", {**names, **rule, **compared})
     records = {store.records.path(kind, name): (kind, name) for kind in SHAPES for name in store.names(kind)}
     cells = {store.records.path("cells", cell.key): cell.digest for cell in CELLS}
     return Written(tmp_path, parts, records, cells)
