@@ -1,7 +1,7 @@
 """Simulate verdicts while running: how often they are wrong, and how many images they take; rewrite docs/statistics.md.
 
 `python scripts/simulate_sequential.py` prints the tables and puts them between its marks in docs/statistics.md;
-`--runs N` simulates N runs for each line (default 2,000, about a quarter of an hour). Seeds are fixed: the same numbers
+`--runs N` simulates N runs for each line (default 2,000, some minutes). Seeds are fixed: the same numbers
 every time.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import combinations
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from dix.bench.tables import betting, forecast, statistics
 from dix.bench.tables.sequential import RESAMPLES, Rule, student
-from dix.bench.tables.statistics import Bootstrap, Column, Floats
+from dix.bench.tables.statistics import Bootstrap, Column, Draws, Floats
 from dix.metrics.summaries import ratios
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "statistics.md"
@@ -27,7 +27,6 @@ ALPHA = 0.05
 IMAGES, METHODS, LEAST = 1000, 5, 25
 #: Comparisons of the thesis's Table 1 with one network: 66 pairs of 12 methods, 8 metrics.
 TABLE1 = 66 * 8
-FEW = Bootstrap(resamples=RESAMPLES, groups=2)
 LEADS = (0.2, 0.5, 1.0, 3.0)
 #: Standard deviation of an image's difference in points, the median over all pairs of methods as `dix decide` prints
 #: it, and the range of the metric.
@@ -74,18 +73,23 @@ KINDS: dict[str, tuple[Draw, float]] = {
 }
 
 
-def wrong(scores: Floats, truth: Floats, reach: float, level: float) -> tuple[bool, int]:
-    """Whether any pair of methods is ever decided against its true means, and how many are decided."""
-    errors, decided = False, 0
-    for a, b in combinations(range(len(scores)), 2):
-        capital, _ = betting.Wealth.initial().after(betting.scaled(scores[a] - scores[b], reach))
-        passed = np.flatnonzero(capital[LEAST - 1 :] >= betting.threshold(level))
-        if len(passed):
-            until = LEAST + passed[0]
-            sign = np.sign((scores[a] - scores[b])[:until].mean())
-            decided += 1
-            errors |= sign != np.sign(truth[a] - truth[b])
-    return errors, decided
+def capital(values: Floats) -> Floats:
+    """What a stake of 1 on a positive mean becomes, value by value: [pairs, n], as products instead of logarithms."""
+    total = np.zeros_like(values)
+    for bet in betting.BETS:
+        total += np.cumprod(1 + bet * values, axis=1)
+    return total / len(betting.BETS)
+
+
+def wrong(scores: Floats, truth: Floats, reach: float, level: float) -> bool:
+    """Whether any pair of methods is ever decided against its true means."""
+    first, second = np.array(list(combinations(range(len(scores)), 2))).T
+    differences = scores[first] - scores[second]
+    up, down = (capital(sign * betting.scaled(differences, reach)) for sign in (1, -1))
+    passed = np.maximum(up, down)[:, LEAST - 1 :] >= 2 / level
+    at = LEAST - 1 + passed.argmax(axis=1)
+    sign = np.sign(up - down)[np.arange(len(at)), at]
+    return bool((passed.any(axis=1) & (sign != np.sign(truth[first] - truth[second]))).any())
 
 
 def families(runs: int) -> Iterator[list[str]]:
@@ -97,10 +101,10 @@ def families(runs: int) -> Iterator[list[str]]:
         for methods, leads in ((2, np.zeros(2)), (METHODS, np.zeros(METHODS)), (METHODS, ladder)):
             generator = np.random.default_rng([1, methods, int(leads.any())])
             level = ALPHA / (1 if methods == 2 else pairs)
-            found = [wrong(draw(generator, leads, IMAGES), leads, reach, level)[0] for _ in range(runs)]
+            found = [wrong(draw(generator, leads, IMAGES), leads, reach, level) for _ in range(runs)]
             cells.append(f"{100 * np.mean(found):.2f}")
         generator = np.random.default_rng([2])
-        found = [wrong(exhausted(draw, generator), np.zeros(2), reach, ALPHA)[0] for _ in range(runs)]
+        found = [wrong(exhausted(draw, generator), np.zeros(2), reach, ALPHA) for _ in range(runs)]
         yield [*cells, f"{100 * np.mean(found):.2f}"]
 
 
@@ -113,7 +117,7 @@ def exhausted(draw: Draw, generator: np.random.Generator) -> Floats:
 
 def looks(runs: int) -> Iterator[list[str]]:
     """The share of runs in which one pair of equal methods is ever decided at the looks."""
-    fewer = max(1, runs // 4)
+    fewer = max(1, runs // 10)  # an area takes a hundred times as long
     yield ["ratio of sums", str(runs), *(_looked(ratio, size, runs) for size in (100, 800))]
     yield ["area under the median curve", str(fewer), *(_looked(area, size, fewer) for size in (100, 800))]
 
@@ -126,19 +130,25 @@ def _looked(make: Callable[[np.random.Generator, int], Column], size: int, runs:
 def _ever(make: Callable[[np.random.Generator, int], Column], generator: np.random.Generator, rule: Rule) -> bool:
     both = [make(generator, rule.length) for _ in range(2)]
     for look in rule.looks:
-        first, second = statistics.resample([_cut(column, look) for column in both], FEW)
+        first, second = (_draws(column, look) for column in both)
         _, low, high = student(first, second, look, rule.level / len(rule.looks))
         if low > 0 or high < 0:
             return True
     return False
 
 
-def _cut(column: Column, look: int) -> Column:
-    """The first images of a score."""
+def _draws(column: Column, look: int) -> Draws:
+    """The resamples of the first images of a score, with the weights that every look at so many images has."""
     assert column.summary is not None
     assert column.parts is not None
     parts, value = column.parts[:look], column.value[:look]
-    return Column(value, column.summary(value, parts, parts))
+    reduce = column.summary(value, parts, parts)
+    return Draws(float(reduce(None)[0]), reduce(_weights(look)), np.zeros(0))
+
+
+@lru_cache(maxsize=8)
+def _weights(n: int) -> statistics.Weights:
+    return np.concatenate(list(statistics.resample_counts(n, Bootstrap(resamples=RESAMPLES))))
 
 
 def ratio(generator: np.random.Generator, n: int) -> Column:
