@@ -50,13 +50,13 @@ Draw = Callable[[np.random.Generator, Floats, int], Floats]
 def steps_of_ten(generator: np.random.Generator, leads: Floats, n: int) -> Floats:
     """As NEG: how many of nine masking levels an image survives, times ten; one difficulty for all methods."""
     chance = np.clip(generator.beta(0.8, 0.8, n) + leads[:, None] / 90, 0, 1)
-    return 10.0 * generator.binomial(9, chance)
+    return np.asarray(10.0 * generator.binomial(9, chance))
 
 
 def hits(generator: np.random.Generator, leads: Floats, n: int) -> Floats:
     """As PIC: 0 or 100."""
     chance = np.clip(generator.beta(0.5, 1.5, n) + leads[:, None] / 100, 0, 1)
-    return 100.0 * (generator.random((len(leads), n)) < chance)
+    return np.asarray(100.0 * (generator.random((len(leads), n)) < chance))
 
 
 def shares(generator: np.random.Generator, leads: Floats, n: int, noise: float = 1.0) -> Floats:

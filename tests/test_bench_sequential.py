@@ -273,7 +273,7 @@ def test_pairs_baselines_and_claims() -> None:
     methods = ["dix1", "dix2", "gc", "ig", "ones"]
 
     def pairs(compare: str) -> list[tuple[str, str, str]]:
-        return [tuple(found) for found in comparisons(compare, methods, metrics, roles)]
+        return [(found[0], found[1], found[2]) for found in comparisons(compare, methods, metrics, roles)]
 
     assert len(pairs("pairs")) == 2 * 6
     assert set(pairs("pairs")) - set(pairs("baselines")) == {("m", "dix1", "dix2"), ("more", "dix1", "dix2")}

@@ -93,8 +93,8 @@ def held_table(found: Sequence[Held], labels: Labels) -> str:
 
 def _held_row(name: str, own: Sequence[Held]) -> list[str]:
     decided = [one for one in own if one.verdict.winner]
-    numbers = [[one.verdict.n for one in decided], [one.fixed for one in decided], [one.ratio for one in decided]]
-    middles = [median(values) if decided else np.nan for values in numbers]
+    numbers = [(float(one.verdict.n), one.fixed, one.ratio) for one in decided] or [(np.nan,) * 3]
+    middles = [median(values) for values in zip(*numbers, strict=True)]
     kinds = {one.verdict.kind for one in own}
     return [
         name,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
 from dix.bench.tables import betting, forecast, statistics
@@ -27,6 +28,10 @@ DECIDED, AT_THE_END, WAITING = "decided", "all images read", "rows are missing"
 FIRST_LOOK = 100
 #: Resamples of a look: they only have to give a standard error.
 RESAMPLES = 500
+
+
+#: Places in the order.
+Places = NDArray[np.intp]
 
 
 class Cell(NamedTuple):
@@ -208,7 +213,7 @@ class Pursuit:
         """The difference of the scores over the images that were read, and its interval."""
         raise NotImplementedError
 
-    def outlook(self, counts: Floats, places: Floats) -> Floats:
+    def outlook(self, counts: Floats, places: Places) -> Floats:
         """Images that count until a decision, for R resamples of images seen, how often each counts [R, k]: [R]."""
         raise NotImplementedError
 
@@ -217,12 +222,12 @@ class Pursuit:
         """Places from the first on for which both methods have a row."""
         return min(self.first.complete, self.second.complete)
 
-    def places(self, start: int, stop: int) -> Floats:
+    def places(self, start: int, stop: int) -> Places:
         """The places in a stretch of the order whose images count for both methods."""
         counts = ~(np.isnan(self.first.value[start:stop]) | np.isnan(self.second.value[start:stop]))
-        return start + np.flatnonzero(counts)
+        return np.asarray(start + np.flatnonzero(counts), dtype=np.intp)
 
-    def differences(self, places: Floats) -> Floats:
+    def differences(self, places: Places) -> Floats:
         """First minus second at some places."""
         return np.asarray(self.first.value[places] - self.second.value[places])
 
@@ -261,13 +266,13 @@ class Bets(Pursuit):
             until = int(places[passed[0]]) + 1
             self.decide(float(self.differences(self.places(0, until)).mean()), until)
 
-    def _scaled(self, places: Floats) -> Floats:
+    def _scaled(self, places: Places) -> Floats:
         low, high = self.bounds
         for name, track in zip(self.comparison[1:], (self.first, self.second), strict=True):
             check_bounds(track.value[places], self.bounds, f"{self.comparison.metric} of {name}")
         return betting.scaled(self.differences(places), high - low)
 
-    def outlook(self, counts: Floats, places: Floats) -> Floats:
+    def outlook(self, counts: Floats, places: Places) -> Floats:
         """From what the bets gain on average."""
         return forecast.images_needed(forecast.growth(self._scaled(places), counts), self.level)
 
@@ -308,7 +313,7 @@ class Looks(Pursuit):
         if low > 0 or high < 0:
             self.decide(lead, look)
 
-    def _draws(self, cell: Cell, places: Floats) -> Draws:
+    def _draws(self, cell: Cell, places: Places) -> Draws:
         """A score's resamples; methods over the same images share those of the family."""
         key = cell, places.tobytes()
         if key not in self.family.drawn:
@@ -316,7 +321,7 @@ class Looks(Pursuit):
             [self.family.drawn[key]] = statistics.resample([column], Bootstrap(resamples=RESAMPLES, groups=2))
         return self.family.drawn[key]
 
-    def outlook(self, counts: Floats, places: Floats) -> Floats:
+    def outlook(self, counts: Floats, places: Places) -> Floats:
         """From the spread of the resamples, which shrinks with the root of the images; at the next look."""
         drawn = [self.family.tracks[cell].column(places.tolist(), self._metric).reduce(counts) for cell in self._cells]
         leads = drawn[0] - drawn[1]
