@@ -499,3 +499,22 @@ def test_a_pilot_of_scores_at_looks_foresees_the_look(tmp_path: Path) -> None:
     needed = (stats.norm.ppf(1 - 0.05 / 7 / 2) * 20 / 5) ** 2
     assert np.median(pursuit.outlook(counts, np.arange(4000))) == next(k for k in made.rule.looks if k >= needed)
     assert len(made.rule.looks) == 7
+
+
+# Commands
+
+
+def test_dix_decide_and_dix_report_print_the_verdicts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sequences.compute(tmp_path)
+    assert main(["decide", str(tmp_path), "--least", "6", "--images", "1000"]) == 0
+    said = capsys.readouterr().out
+    assert "90 images in the random order of seed 0; 6 comparisons (pairs)" in said
+    assert "| deletion | any time | 3 | 2 | 2 | 0 |" in said
+    assert (tmp_path / "decisions.md").read_text(encoding="utf-8") in said
+    assert main(["report", str(tmp_path)]) == 0
+    page = (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert "## Verdicts while running" in page
+    assert "6 comparisons: 4 all images read, 2 decided" in page
+    lines = (tmp_path / "verdicts.csv").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 1 + 6
+    assert lines[2].startswith("tested,made,halves,deletion,good,poor,good,any time,decided,")
