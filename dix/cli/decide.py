@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from statistics import median
 
 from dix.bench.report.markdown import markdown_escape, markdown_table
@@ -90,7 +91,7 @@ def _section(
         f"those decided while running; fixed size: what a test of {100 * forecast.POWER:g} % power at the level of one "
         "comparison needs for the lead over all images."
     )
-    yield held_table(found, plan.labels)
+    yield held_table(found, replace(plan.labels, metrics={n: metric.label for n, metric in plan.metrics.items()}))
     yield (
         f"{decimals(rows, 1)} % of the rows were needed. Decided while running and not by all images: {len(ahead)}, of "
         f"which {sum(_against(one, family) for one in ahead)} against the sign of the lead over all images."
@@ -115,7 +116,7 @@ def _leads(family: Family, found: Sequence[Held], most: int) -> str:
         if bounds is not None:
             reach = bounds[1] - bounds[0]
             cells = (_lead(lead / reach, spread / reach, family.rule.level, most) for lead in LEADS)
-            rows.append([metric, decimals(spread), *cells])
+            rows.append([family.metrics[metric].label, decimals(spread), *cells])
     return markdown_table(header, rows, 1)
 
 
