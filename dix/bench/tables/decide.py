@@ -66,14 +66,15 @@ def replayed(
     comparisons: Sequence[Comparison],
     rule: Rule,
     places: Mapping[str, int],
+    bounds: Mapping[str, Sequence[float] | None] | None = None,
 ) -> Family:
     """A family with the rows of a block; places: of the images in the order. `follow` reads them.
 
-    Comparisons of which a cell has no rows at all are left out.
+    bounds: as in `Family`. Comparisons of which a cell has no rows at all are left out.
     """
     named = dict.fromkeys(cell for comparison in comparisons for cell in comparison.cells)
     present = [cell for cell in named if Key(block, *cell) in stored]
-    family = Family([c for c in comparisons if {*c.cells} <= {*present}], metrics, rule, present)
+    family = Family([c for c in comparisons if {*c.cells} <= {*present}], metrics, rule, present, bounds)
     for cell in present:
         sample = stored[Key(block, *cell)]
         only = sample.only([image for image in sample.images if image in places])
@@ -104,7 +105,9 @@ def _course(
     comparisons = [Comparison(*names) for names in record["comparisons"]]
     rule = Rule(record["alpha"] / max(1, len(comparisons)), record["least"], len(order["images"]))
     places = {image: place for place, image in enumerate(order["images"])}
-    family = replayed(block, stored, metrics, [c for c in comparisons if c.metric in metrics], rule, places)
+    family = replayed(
+        block, stored, metrics, [c for c in comparisons if c.metric in metrics], rule, places, record["bounds"]
+    )
     unread = {image for other in store.read_json("unread") if _block(other) == block for image in other["images"]}
     family.leave_out(places[image] for image in unread if image in places)
     family.follow()

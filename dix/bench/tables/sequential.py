@@ -133,13 +133,15 @@ class Track:
 class Family:
     """Comparisons that share alpha, followed along the order of their images.
 
-    comparisons: of the family. metrics: by name. tracks: rows by cell; a caller puts rows there and calls `follow`.
+    comparisons: of the family. metrics: by name. cells: further ones that are followed. bounds: of the metrics' values,
+    by name; None: as the metrics declare them. tracks: rows by cell; a caller puts rows there and calls `follow`.
     """
 
     comparisons: Sequence[Comparison]
     metrics: Mapping[str, Summarised]
     rule: Rule
     cells: Sequence[Cell] = ()
+    bounds: Mapping[str, Sequence[float] | None] | None = None
     tracks: dict[Cell, Track] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -153,8 +155,9 @@ class Family:
                 self.busy[cell].append(pursuit)
 
     def _pursuit(self, comparison: Comparison) -> Pursuit:
-        bounds = bounds_of(self.metrics[comparison.metric])
-        return Looks(comparison, self) if bounds is None else Bets(comparison, self, bounds)
+        name = comparison.metric
+        bounds = bounds_of(self.metrics[name]) if self.bounds is None else self.bounds.get(name)
+        return Looks(comparison, self) if bounds is None else Bets(comparison, self, (bounds[0], bounds[1]))
 
     def leave_out(self, places: Iterable[int]) -> None:
         """Images that cannot be read count as read, for no method."""
