@@ -24,10 +24,13 @@ T = TypeVar("T")
 class Predict(Protocol):
     """Ask the model; the engine splits the rows into chunks that fit the device and counts each as one forward."""
 
-    def __call__(self, images: Tensor, targets: Tensor, /, *, raw: bool = False) -> Prediction:
+    def __call__(
+        self, images: Tensor, targets: Tensor, /, *, raw: bool = False, kept: Tensor | None = None
+    ) -> Prediction:
         """What the model says of images [M, 3, H, W] in [0, 1] about targets [M].
 
-        raw: hand the pixels to the network as they are, without the normalisation that it was trained with.
+        raw: hand the pixels to the network as they are, without the normalisation that it was trained with. kept:
+        [M, n] the patches that are fed to it, by their number in the grid, row by row; None feeds all.
         """
         ...
 
@@ -58,6 +61,7 @@ class ImageBatch:
     masks: [B, H, W] truth mask (1 object, 0 background, -1 void), or None where the data set has none.
     has_mask: [B] False where an image has no truth mask although the data set has some.
     model_mean: the colour that the model's normalisation takes to 0, a pixel value for each channel; None if unknown.
+    patches: rows and columns of the patches that the model takes an image apart into; None: none can be left out.
     pool: worker processes for CPU work besides the model's forwards, or None: work in this process.
     """
 
@@ -69,6 +73,7 @@ class ImageBatch:
     masks: Tensor | None = None
     has_mask: Tensor | None = None
     model_mean: Sequence[float] | None = None
+    patches: tuple[int, int] | None = None
     pool: Executor | None = None
     _memo: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
@@ -121,7 +126,11 @@ class Trace:
 
 @runtime_checkable
 class Probe(Protocol):
-    """Which altered images the model must see. Implementations are frozen dataclasses of hyper-parameters."""
+    """Which altered images the model must see. Implementations are frozen dataclasses of hyper-parameters.
+
+    A probe may also have `needs_patches` (bool): True where it leaves patches out, which a Vision Transformer can do
+    without and other networks cannot.
+    """
 
     def trace(self, case: Case, predict: Predict) -> Trace:
         """Alter the case's images by its maps, ask the model, and return what it said."""

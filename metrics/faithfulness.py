@@ -14,15 +14,17 @@ from dix.metrics.curves import area
 from dix.metrics.options import (
     Auc,
     ConstantMaps,
-    Fill,
     Hit,
     NanMaps,
+    Order,
+    Removal,
     Schedule,
     ScoreClass,
     Ties,
     check_choices,
     floats,
 )
+from dix.metrics.patches import LeftOut
 from dix.metrics.probes import Blackout
 from dix.metrics.scaling import excluded, flat, reasons
 from dix.metrics.summaries import Averaged
@@ -35,7 +37,8 @@ RISE_FRACTIONS = tuple(k / 224 for k in range(225))
 class _Masking(Averaged):
     """What the four metrics of progressive masking have in common; their probes are equal where these fields are.
 
-    fractions, fill, ties, seed: see `dix.metrics.probes.Blackout`. auc: see `dix.metrics.curves.area`.
+    fractions, fill, ties, seed: see `dix.metrics.probes.Blackout`; fill "drop": `dix.metrics.patches.LeftOut`.
+    auc: see `dix.metrics.curves.area`.
     constant_maps: "count" and "zero" leave their order to `ties`, "drop" excludes the image. nan_maps: "drop" excludes
     the image of a map that is not finite, "zero" takes it for a map of zeros.
     """
@@ -44,7 +47,7 @@ class _Masking(Averaged):
     needs_mask: ClassVar[bool] = False
 
     fractions: tuple[float, ...]
-    fill: Fill = "black"
+    fill: Removal = "black"
     ties: Ties = "index"
     auc: Auc = "trapezoid"
     seed: int = 0
@@ -65,6 +68,11 @@ class _Masking(Averaged):
         """How the area is taken."""
         return self.auc
 
+    def _probe(self, order: Order) -> Blackout | LeftOut:
+        if self.fill == "drop":
+            return LeftOut(self.fractions, order, self.ties, self.seed)
+        return Blackout(self.fractions, self.fill, order, self.ties, self.seed)
+
     def _scores(self, case: Case, curve: Tensor, fractions: tuple[float, ...]) -> Scores:
         why = reasons(flat(case, self.constant_maps))
         return Scores.of(excluded(area(curve, fractions, self.form), why), curve=curve, reasons=why)
@@ -78,7 +86,8 @@ def masked_bounds(metric: Neg | Pos | Ins | Del) -> tuple[float, float]:
 
 def masked_axis(metric: Neg | Pos | Ins | Del) -> Axis:
     """The fractions at which the model is asked."""
-    return Axis(metric.probe.fractions, "masked fraction of the pixels")
+    left_out = isinstance(metric.probe, LeftOut)
+    return Axis(metric.probe.fractions, f"masked fraction of the {'patches' if left_out else 'pixels'}")
 
 
 def _hit_score(case: Case, trace: Trace | None, metric: Neg | Pos) -> Scores:
@@ -108,9 +117,9 @@ class Neg(_Masking):
     hit: Hit = "label"
 
     @property
-    def probe(self) -> Blackout:
+    def probe(self) -> Blackout | LeftOut:
         """The least relevant pixels first; shared with INS."""
-        return Blackout(self.fractions, self.fill, "least", self.ties, self.seed)
+        return self._probe("least")
 
     def score(self, case: Case, trace: Trace | None) -> Scores:
         """The area under the hits of each image; curve: [B, C] hit (1) or miss (0) at each fraction."""
@@ -133,9 +142,9 @@ class Pos(_Masking):
     hit: Hit = "label"
 
     @property
-    def probe(self) -> Blackout:
+    def probe(self) -> Blackout | LeftOut:
         """The most relevant pixels first; shared with DEL."""
-        return Blackout(self.fractions, self.fill, "most", self.ties, self.seed)
+        return self._probe("most")
 
     def score(self, case: Case, trace: Trace | None) -> Scores:
         """The area under the hits of each image; curve: [B, C] hit (1) or miss (0) at each fraction."""
@@ -161,11 +170,11 @@ class Ins(_Masking):
     score_class: ScoreClass = "explained"
 
     @property
-    def probe(self) -> Blackout:
+    def probe(self) -> Blackout | LeftOut:
         """The least relevant pixels first; shared with NEG unless the schedule is RISE's."""
         if _rise(self.schedule):
             return Blackout(RISE_FRACTIONS, "blur", "least", self.ties, self.seed)
-        return Blackout(self.fractions, self.fill, "least", self.ties, self.seed)
+        return self._probe("least")
 
     @property
     def form(self) -> Auc:
@@ -196,11 +205,11 @@ class Del(_Masking):
     score_class: ScoreClass = "explained"
 
     @property
-    def probe(self) -> Blackout:
+    def probe(self) -> Blackout | LeftOut:
         """The most relevant pixels first; shared with POS unless the schedule is RISE's."""
         if _rise(self.schedule):
             return Blackout(RISE_FRACTIONS, "imagenet", "most", self.ties, self.seed)
-        return Blackout(self.fractions, self.fill, "most", self.ties, self.seed)
+        return self._probe("most")
 
     @property
     def form(self) -> Auc:

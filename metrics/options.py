@@ -9,6 +9,8 @@ from typing import Any, Literal, get_args
 Order = Literal["least", "most"]
 Ties = Literal["index", "random"]
 Fill = Literal["black", "mean", "imagenet", "model_mean", "blur"]
+#: What becomes of masked pixels: another pixel, or their patch is not fed at all.
+Removal = Literal["black", "mean", "imagenet", "model_mean", "blur", "drop"]
 Hit = Literal["label", "predicted"]
 ScoreClass = Literal["explained", "label", "predicted"]
 Auc = Literal["trapezoid", "mean", "normalised"]
@@ -25,7 +27,7 @@ NanMaps = Literal["drop", "zero"]
 
 #: The protocol's choices that metrics have as fields of the same name.
 CHOICES: Mapping[str, Any] = {
-    "fill": Fill,
+    "fill": Removal,
     "soft_fill": Fill,
     "ties": Ties,
     "auc": Auc,

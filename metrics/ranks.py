@@ -38,10 +38,9 @@ def inverse(order: Tensor) -> Tensor:
     return torch.empty_like(order).scatter_(1, order, places)
 
 
-def permutations(batch: ImageBatch, seed: int) -> Tensor:
-    """One random order of the pixels for each image, the same for all maps of the image: [B, H*W]."""
-    pixels = batch.images[0, 0].numel()
-    drawn = [torch.randperm(pixels, generator=generator(seed, i, "ties")) for i in batch.ids]
+def permutations(batch: ImageBatch, count: int, seed: int) -> Tensor:
+    """One random order of the pixels (or patches) for each image, the same for all maps of the image: [B, count]."""
+    drawn = [torch.randperm(count, generator=generator(seed, i, "ties")) for i in batch.ids]
     return torch.stack(drawn).to(batch.images.device)
 
 
@@ -51,22 +50,27 @@ def ranking(case: Case, ties: Ties, seed: int = 0) -> Tensor:
     ties: "index" ranks equal values by their row-major index (the lower index is the less relevant); "random" ranks
     them by a permutation seeded with the image's id.
     """
+    return case.once(("ranking", ties, seed), lambda: ranked(case.batch, case.maps, ties, seed))
+
+
+def ranked(batch: ImageBatch, maps: Tensor, ties: Ties, seed: int) -> Tensor:
+    """The rank of each value in maps [B, h, w] of any resolution, as in `ranking`: [B, h*w]."""
     choose("protocol.ties", ties, get_args(Ties))
-
-    def compute() -> Tensor:
-        if ties == "index":
-            return inverse(ascending(case.maps))
-        shuffle = case.batch.once(("ties", seed), lambda: permutations(case.batch, seed))
-        return inverse(ascending(case.maps, shuffle))
-
-    return case.once(("ranking", ties, seed), compute)
+    if ties == "index":
+        return inverse(ascending(maps))
+    count = maps[0].numel()
+    return inverse(ascending(maps, batch.once(("ties", seed, count), lambda: permutations(batch, count, seed))))
 
 
 def places(case: Case, order: Order, ties: Ties, seed: int = 0) -> Tensor:
     """When each pixel is masked, 0 for the first: [B, H, W]; "most" is exactly the reverse of "least"."""
+    return turns(ranking(case, ties, seed), order).view_as(case.maps)
+
+
+def turns(ranks: Tensor, order: Order) -> Tensor:
+    """The ranks [B, N] from the end that `order` begins with."""
     choose("order", order, get_args(Order))
-    ranks = ranking(case, ties, seed).view_as(case.maps)
-    return ranks if order == "least" else ranks[0].numel() - 1 - ranks
+    return ranks if order == "least" else ranks.shape[1] - 1 - ranks
 
 
 def tie_share(maps: Tensor) -> Tensor:

@@ -37,7 +37,9 @@ class Closeness:
 
     originals: Tensor
 
-    def __call__(self, images: Tensor, targets: Tensor, /, *, raw: bool = False) -> Prediction:
+    def __call__(
+        self, images: Tensor, targets: Tensor, /, *, raw: bool = False, kept: Tensor | None = None
+    ) -> Prediction:
         """The prediction for each row."""
         distance = (images - self.originals[targets]).abs().mean(dim=(1, 2, 3))
         probability = torch.exp(-12 * distance)

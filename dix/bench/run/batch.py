@@ -23,6 +23,7 @@ from dix.maps import faults, resize
 from dix.metrics.answers import answer, together
 from dix.metrics.api import ImageBatch, Prediction
 from dix.passes import Passes
+from dix.patches import patch_grid, showing
 
 #: Why an image is excluded whose unaltered logits are not all finite.
 SILENT = "the network's logits are not finite"
@@ -131,6 +132,7 @@ def asked(
         masks=None if batch.masks is None else batch.masks.to(device, copy=True),
         has_mask=batch.has_mask.to(device, copy=True),
         model_mean=classifier.mean.flatten().tolist(),
+        patches=patch_grid(classifier),
         pool=pool,
         _memo=memory(),  # type: ignore[arg-type]
     )
@@ -191,12 +193,22 @@ def altered(method: Explainer, passes: Passes, images: Tensor, map_resize: str) 
     return maps(method, again, map_resize).values
 
 
-def predict(classifier: Classifier, images: Tensor, targets: Tensor, chunk: int, raw: bool = False) -> Prediction:
+def predict(
+    classifier: Classifier,
+    images: Tensor,
+    targets: Tensor,
+    chunk: int,
+    raw: bool = False,
+    kept: Tensor | None = None,
+) -> Prediction:
     """What the model says of images [M, 3, H, W] about targets [M], in forwards of at most `chunk` rows.
 
-    raw: hand the pixels to the network without its normalisation.
+    raw: hand the pixels to the network without its normalisation. kept: [M, n] the patches that it sees; None: all.
     """
     ask = classifier.network if raw else classifier.logits
-    with torch.no_grad():
-        said = [answer(ask(r), t) for r, t in zip(images.split(chunk), targets.split(chunk), strict=True)]
+    said = []
+    for begin in range(0, len(images), chunk):
+        rows = slice(begin, begin + chunk)
+        with torch.no_grad(), showing(classifier, None if kept is None else kept[rows]):
+            said.append(answer(ask(images[rows]), targets[rows]))
     return together(said)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from dix.bench.run.batch import Maps, Prepared, maps, predict, prepare
-from dix.bench.run.checks import check_purpose
+from dix.bench.run.checks import check_purpose, check_removal
 from dix.bench.run.job import Job
 from dix.bench.run.prices import Price, Prices
 from dix.bench.run.scorer import Score, Scorer
@@ -56,6 +56,7 @@ def calibrate(
     device = job.classifier.device
     timed = _Timer(clock, device)
     check_purpose(job.methods, job.metrics, job.run)
+    check_removal(job.classifier, job.metrics, job.protocol)
     indices = range(min(images, job.run.batch_size, len(job.dataset.ids)))
     batch, read = timed(lambda: load(job.dataset, job.preprocess, indices, "skip"))
     if not batch.ids:
@@ -228,12 +229,16 @@ def _probe_prices(probe: Probe, images: _Images, timed: _Timer, scored: _Scored)
 
 @dataclass(frozen=True)
 class _Counted:
-    """A model that says nothing worth knowing and counts the rows that it is asked about."""
+    """A model that says nothing worth knowing and counts the rows that it is asked about, those without some of their
+    patches like whole ones.
+    """
 
     rows: list[int]
     classes: int
 
-    def __call__(self, images: Tensor, targets: Tensor, /, *, raw: bool = False) -> Prediction:
+    def __call__(
+        self, images: Tensor, targets: Tensor, /, *, raw: bool = False, kept: Tensor | None = None
+    ) -> Prediction:
         self.rows.append(len(images))
         return answer(torch.zeros(len(images), self.classes, device=images.device), targets)
 

@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dix.bench.run.settings import Run, ScoreProtocol
+from dix.classifier import Classifier
+from dix.metrics.api import Metric
+from dix.patches import cannot_leave_out
 
 #: The values that a setting of the protocol may have.
 PROTOCOL: Mapping[str, Sequence[str]] = {
@@ -14,7 +17,7 @@ PROTOCOL: Mapping[str, Sequence[str]] = {
     "score_class": ("explained", "label", "predicted"),
     "unlabelled": ("predicted", "drop"),
     "auc": ("trapezoid", "mean", "normalised"),
-    "fill": ("black", "mean", "imagenet", "model_mean", "blur"),
+    "fill": ("black", "mean", "imagenet", "model_mean", "blur", "drop"),
     "soft_fill": ("black", "mean", "imagenet", "model_mean", "blur"),
     "ties": ("index", "random"),
     "schedule": ("thesis", "rise"),
@@ -75,3 +78,25 @@ def check_purpose(methods: Mapping[str, Any], metrics: Mapping[str, Any], run: R
         raise ValueError("method: expected at least one, got none; `dix list method` shows all")
     if not metrics and run.gallery == 0:
         raise ValueError("metric: expected at least one, or run.gallery above 0 for pictures alone, got neither")
+
+
+def check_removal(classifier: Classifier, metrics: Mapping[str, Metric], protocol: ScoreProtocol) -> None:
+    """Raise ValueError where patches are to be left out and a metric knows no such rule, or the model cannot.
+
+    A metric that alters pixels would be another protocol's; one that asks the model nothing is every protocol's.
+    """
+    probes = {name: probe for name, metric in metrics.items() if (probe := getattr(metric, "probe", None)) is not None}
+    leaving = {name for name, probe in probes.items() if getattr(probe, "needs_patches", False)}
+    others = sorted(set(probes) - leaving)
+    if protocol.fill == "drop" and others:
+        raise ValueError(
+            f"metric: {', '.join(others)} cannot be computed under protocol.fill=drop, which leaves whole patches out: "
+            "they alter pixels in a way of their own (a soft mask, a blur, an imputation); choose among "
+            "metric=[neg,pos,ins,deletion] with protocol.schedule=thesis, or another protocol for these"
+        )
+    why = cannot_leave_out(classifier) if leaving else ""
+    if why:
+        raise ValueError(
+            f"protocol.fill: drop leaves patches out of what a Vision Transformer is fed, and model {classifier.name} "
+            f"cannot do so, since {why}; choose a ViT or another fill"
+        )

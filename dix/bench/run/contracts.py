@@ -289,8 +289,8 @@ def _scores(
 
 
 def _asking(classifier: Classifier) -> Predict:
-    def ask(images: Tensor, targets: Tensor, /, *, raw: bool = False) -> Prediction:
-        return predict(classifier, images, targets, 32, raw)
+    def ask(images: Tensor, targets: Tensor, /, *, raw: bool = False, kept: Tensor | None = None) -> Prediction:
+        return predict(classifier, images, targets, 32, raw, kept)
 
     return ask
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from dix.bench.run import plan, runtime
 from dix.bench.run.buffer import RowBuffer
-from dix.bench.run.checks import check_purpose
+from dix.bench.run.checks import check_purpose, check_removal
 from dix.bench.run.freshness import Freshness, keep_origin
 from dix.bench.run.gallery import Gallery
 from dix.bench.run.guard import Guard, Left, Tampering, told
@@ -35,6 +35,7 @@ def evaluate(job: Job, store: ResultStore, progress: Progress | None = None) -> 
     other images or were computed in another way.
     """
     check_purpose(job.methods, job.metrics, job.run)
+    check_removal(job.classifier, job.metrics, job.protocol)
     return _Evaluation(job, store).run(progress or (lambda done, total: None))
 
 

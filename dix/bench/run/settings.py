@@ -17,7 +17,7 @@ class ScoreProtocol:
     unlabelled: images without a label: "predicted" lets the predicted class stand in, "drop" excludes them.
     fractions: shares of the pixels that are masked; 0.0 is the unmasked image.
     auc: "trapezoid" over the fractions times 100, "mean" of the levels, or "normalised" to the width of the fractions.
-    fill: what masked pixels become: "black", "mean" (of the image), "imagenet", "model_mean" or "blur".
+    fill: what masked pixels become: "black", "mean" (of the image), "imagenet", "model_mean", "blur", or "drop" (ViTs).
     soft_fill: what the soft mask of ADP, PIC and ADD fades to; "model_mean" is 0 after the model's normalisation.
     ties: the order of equally relevant pixels: "index" (row by row) or "random" (seeded by the image).
     schedule: the schedule of INS and DEL: "thesis" (that of NEG and POS) or "rise".

@@ -94,10 +94,12 @@ class Worker:
             found = Findings(failures=[Failure(method, NOBODY) for method in step.wanted])
         return found if found.failures else Findings(failures=[Failure(method, NOBODY) for method in step.wanted])
 
-    def predict(self, images: Tensor, targets: Tensor, /, *, raw: bool = False) -> Prediction:
+    def predict(
+        self, images: Tensor, targets: Tensor, /, *, raw: bool = False, kept: Tensor | None = None
+    ) -> Prediction:
         """What the model says of a probe's altered images; every row is counted."""
         self.outcome.forwards += len(images)
-        return halving(lambda chunk: predict(self.job.classifier, images, targets, chunk, raw), self.job.chunk)
+        return halving(lambda chunk: predict(self.job.classifier, images, targets, chunk, raw, kept), self.job.chunk)
 
 
 class _Pass:
