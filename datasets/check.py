@@ -50,13 +50,18 @@ class Report:
 
     def _unused(self) -> list[str]:
         """One line for each reason why something is not used, with the first names."""
-        names: dict[str, list[str]] = defaultdict(list)
-        for entry in self.left_out:
-            names[entry.reason].append(entry.name)
-        return [f"  left out: {len(found):,} x {reason} ({_first(found)})" for reason, found in sorted(names.items())]
+        return [f"  left out: {text}" for text in by_reason(self.left_out)]
 
     def _wanted(self, what: str) -> str:
         return f" of {self.expected[what]:,}" if what in self.expected else ""
+
+
+def by_reason(left_out: Iterable[LeftOut]) -> list[str]:
+    """What is not used of a data set, a text for each reason: how many, why, and the first names."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for entry in left_out:
+        names[entry.reason].append(entry.name)
+    return [f"{len(found):,} x {reason} ({_first(found)})" for reason, found in sorted(names.items())]
 
 
 def _first(names: Sequence[str]) -> str:

@@ -213,7 +213,7 @@ def test_the_choices_are_those_of_the_code_that_reads_them() -> None:
     read = {
         "hit": options.Hit,
         "auc": options.Auc,
-        "fill": options.Fill,
+        "fill": options.Removal,
         "soft_fill": options.Fill,
         "score_class": options.ScoreClass,
         "constant_maps": options.ConstantMaps,

@@ -239,3 +239,13 @@ def test_absent_lines_are_left_out_of_a_table_of_whatever_is_stored():
 def test_numbers(number, plain, with_sign):
     assert decimals(number) == plain
     assert signed(number) == with_sign
+
+
+def test_rows_of_several_origins_are_noted_under_their_own_table_alone():
+    lines = ["resnet101 · imagenet · thesis: 2 cells with rows of 2 origins (chunk: 8, 32)", "vgg19 · voc · thesis: 1"]
+    table = scored_table(provenance={"mixed": lines})
+    note = "mixed: resnet101 · imagenet · thesis: 2 cells with rows of 2 origins (chunk: 8, 32)"
+    for text in (render_markdown(table), render_latex(table)):
+        assert note in text.replace("$\\cdot$", "·")
+        assert "mixed: vgg19" not in text
+    assert "mixed:" not in render_markdown(scored_table())

@@ -144,3 +144,14 @@ def test_types_are_told_to_people() -> None:
     assert told(int | None) == "an integer or null"
     assert told(Literal["a", "b"]) == "one of a, b"
     assert told(Sequence[float]) == "a list of numbers"
+
+
+@pytest.mark.parametrize("target", ["leaving.leave", "leaving_at_once.anything"])
+def test_a_part_that_ends_the_process_fails_by_name(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "leaving.py").write_text("def leave():\n    raise SystemExit(0)\n")
+    (tmp_path / "leaving_at_once.py").write_text("raise SystemExit(0)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=r"method\.gc: .*it asked for the end of the process: SystemExit\(0\)"):
+        made({"_target_": target})

@@ -13,7 +13,7 @@ from dix.bench.run.job import Job
 from dix.cli import main
 from dix.cli.config import composed
 from dix.cli.construct import job_of
-from dix.cli.explain import fitted, stems
+from dix.cli.explain import class_name, fitted, stems, words_of
 from dix.passes import Passes
 from dix.pictures import overlay, without_peaks
 
@@ -139,3 +139,27 @@ def test_a_figure_of_another_subset_shows_all_of_it(tmp_path: Path, capsys: pyte
     assert main(["figures", "figure1", *words, f"dataset.subset='file:{tmp_path / 'ids.txt'}'"]) == 0
     rows = [line.split(": ")[1] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
     assert rows == ["rocket.jpg", "camera.png"]
+
+
+def test_names_are_unique_whatever_the_folders_and_capitals() -> None:
+    assert stems(["a/cat.jpg", "b/cat.jpg", "c/cat-2.jpg"]) == ["cat", "cat-3", "cat-2"]
+    assert stems(["cat.jpg", "Cat.jpg", "x/cat.png"]) == ["cat", "Cat-2", "cat-3"]
+    assert stems(["a/..jpg", "b/..jpg", "???.png"]) == ["picture", "picture-2", "_"]
+
+
+def test_two_pictures_of_one_name_get_maps_of_their_own(tmp_path: Path) -> None:
+    files = [tmp_path / "a" / "cat.png", tmp_path / "b" / "cat.png", tmp_path / "c" / "cat-2.png"]
+    for file in files:
+        file.parent.mkdir()
+        picture(file, (40, 40))
+    words = ["explain", *map(str, files), "--method", "gc", "--output", str(tmp_path / "out")]
+    assert main(words) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["cat", "cat-2", "cat-3"]
+
+
+def test_two_classes_of_one_name_get_files_of_their_own(job: Job) -> None:
+    labels = [class_name(job.classifier, output) for output in range(1000)]
+    assert labels[134] == labels[517] == "crane"
+    names = words_of(labels)
+    assert (names[134], names[517]) == ("crane", "crane-2")
+    assert len(set(names)) == 1000

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from dix.bench.run.termination import Terminated
 from dix.cli import main
 from dix.cli.aliases import aliases
 from dix.cli.config import composed, files, options
@@ -161,3 +162,24 @@ def test_an_interrupt_prints_one_line_and_keeps_what_is_stored(workers: int, tmp
     error = process.communicate(timeout=120)[1]
     assert process.returncode == 130
     assert error.splitlines() == ["dix: interrupted; what was stored stays, the same command goes on from there"]
+
+
+@pytest.mark.parametrize(("code", "left"), [(None, 1), (0, 1), ("a word", 1), (3, 3)])
+def test_code_that_ends_the_process_is_never_a_success(
+    code: object, left: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def leave(_: object) -> int:
+        raise SystemExit(code)
+
+    monkeypatch.setattr("dix.cli.listing.main", leave)
+    assert main(["list"]) == left
+    assert f"asked for the end of the process: SystemExit({code!r})" in capsys.readouterr().err
+
+
+def test_a_termination_from_outside_goes_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    def terminated(_: object) -> int:
+        raise Terminated(143)
+
+    monkeypatch.setattr("dix.cli.listing.main", terminated)
+    with pytest.raises(Terminated):
+        main(["list"])

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = parser.parse_args(given)
         with printable_output():
-            return int(importlib.import_module(COMMANDS[options.command][0]).main(options))
+            return _finished(options)
     except KeyboardInterrupt:
         tell("interrupted; what was stored stays, the same command goes on from there")
         return 130
@@ -58,6 +58,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         tell(_message(error))
         return 1
+
+
+def _finished(options: argparse.Namespace) -> int:
+    """A command's exit code: not 0 where something that it called ended the process before it was done."""
+    try:
+        return int(importlib.import_module(COMMANDS[options.command][0]).main(options))
+    except SystemExit as error:
+        if type(error) is not SystemExit:  # a termination from outside
+            raise
+        tell(f"something that the command called asked for the end of the process: SystemExit({error.code!r})")
+        return error.code if isinstance(error.code, int) and error.code else 1
 
 
 def parser_of(chosen: Sequence[str]) -> argparse.ArgumentParser:

@@ -123,8 +123,15 @@ def _called(function: Callable[..., Any], arguments: Mapping[str, Any], key: str
         if type(error) is not ValueError or str(error).startswith(f"{key.split('.')[0]}."):
             raise
         raise ValueError(f"{key}: {error}") from error
-    except Exception as error:
-        raise ValueError(f"{key}: {function.__qualname__}: {type(error).__name__}: {first_line(error)}") from error
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{key}: {function.__qualname__}: {_told(error)}") from error
+
+
+def _told(error: BaseException) -> str:
+    """What became of a part; one that ends the process is one that fails."""
+    if isinstance(error, SystemExit):
+        return f"it asked for the end of the process: SystemExit({error.code!r})"
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def located(target: Any, key: str) -> Callable[..., Any]:
@@ -162,10 +169,8 @@ def _module_of(target: str, key: str) -> tuple[Any, list[str]]:
             if not f"{name}.".startswith(f"{error.name}."):  # the module is there, and needs another that is not
                 raise ValueError(f"{key}: {target}: {name} cannot be imported: {error}") from error
             reason = error
-        except Exception as error:
-            raise ValueError(
-                f"{key}: {target}: {name} cannot be imported: {type(error).__name__}: {first_line(error)}"
-            ) from error
+        except (Exception, SystemExit) as error:
+            raise ValueError(f"{key}: {target}: {name} cannot be imported: {_told(error)}") from error
     raise ValueError(f"{key}: {target}: {reason}; looked in this folder and among the installed packages")
 
 

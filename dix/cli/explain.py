@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -75,13 +76,22 @@ def _job(arguments: argparse.Namespace) -> Job:
 
 
 def stems(paths: Sequence[str]) -> list[str]:
-    """A folder's name for each picture: its own name, numbered where two pictures share it."""
-    names = [re.sub(r"[^\w.-]+", "_", Path(path).stem) for path in paths]
-    seen: dict[str, int] = {}
+    """A folder's name for each picture, each another one: its own, numbered where a picture before it has that.
+
+    Names that differ in their capitals alone are one name to some file systems.
+    """
+    return numbered([re.sub(r"[^\w.-]+", "_", Path(path).stem).strip(".") or "picture" for path in paths])
+
+
+def numbered(names: Sequence[str]) -> list[str]:
+    """The names, with a number behind each that occurred before; no number makes a name that is another's own."""
+    own = {name.casefold() for name in names}
+    taken: set[str] = set()
     unique = []
     for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        unique.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+        free = (f"{name}-{n}" for n in count(2) if f"{name}-{n}".casefold() not in own | taken)
+        unique.append(next(free) if name.casefold() in taken else name)
+        taken.add(unique[-1].casefold())
     return unique
 
 
@@ -112,11 +122,15 @@ def explained(job: Job, photo: Image.Image, image_id: str, target: int | None, t
     outputs = (
         probability.topk(min(top, len(probability))).indices.tolist() if target is None else [_output(job, target)]
     )
-    for output in outputs:
+    labels = [class_name(job.classifier, output) for output in outputs]
+    for output, label, name in zip(outputs, labels, words_of(labels), strict=True):
         prepared = prepare(job, batch, targets=torch.tensor([output]))
-        label = class_name(job.classifier, output)
-        words = re.sub(r"[^\w]+", "_", label).strip("_")
-        yield Explained(photo, label, words, float(probability[output]), _maps(job, prepared, label))
+        yield Explained(photo, label, name, float(probability[output]), _maps(job, prepared, label))
+
+
+def words_of(labels: Sequence[str]) -> list[str]:
+    """Classes' names as parts of file names, each another one: two of ImageNet's classes are called crane."""
+    return numbered([re.sub(r"[^\w]+", "_", label).strip("_") for label in labels])
 
 
 def _batch(job: Job, photo: Image.Image, image_id: str) -> Batch:

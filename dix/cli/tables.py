@@ -41,13 +41,14 @@ def main(arguments: argparse.Namespace) -> int:
     if unknown:
         raise ValueError(f"no table called {unknown[0]!r}; there are {', '.join(TABLES)}")
     plans = {name: [f"experiment={name}", *overrides] for name in names}
+    own = folders_of(arguments)
     if arguments.report:
-        return max(_report(_folder(words)) for words in plans.values())
+        return max(_report(_folder(words), own) for words in plans.values())
     configs = {name: configurations(words) for name, words in plans.items()}
     there, absent = looked_up([config for found in configs.values() for config in found])
     if absent:
         print(page(absent, configs))
-    codes = [_table(words, configs[name], there, arguments.limit) for name, words in plans.items()]
+    codes = [_table(words, configs[name], there, arguments.limit, own) for name, words in plans.items()]
     return max([*codes, int(bool(absent))])
 
 
@@ -90,27 +91,36 @@ def page(absent: Mapping[str, str], configs: Mapping[str, Sequence[DictConfig]])
     )
 
 
-def _table(words: Sequence[str], configs: Sequence[DictConfig], there: Mapping[str, Dataset], limit: int | None) -> int:
-    """Run one table's jobs on the data that are there, and write its report; the exit code."""
+def _table(
+    words: Sequence[str],
+    configs: Sequence[DictConfig],
+    there: Mapping[str, Dataset],
+    limit: int | None,
+    own: Sequence[Path],
+) -> int:
+    """Run one table's jobs on the data that are there, and write its report; the exit code. own: see `_report`."""
     code = 0
     for name in dict.fromkeys(chosen(config, "dataset") for config in configs):
         if name in there:
             count = len(there[name].ids)
             few = [f"dataset.subset=random:{limit}"] if limit is not None and limit < count else []
-            own = [word for word in words if not word.startswith("dataset=")]
+            rest = [word for word in words if not word.startswith("dataset=")]
             print(f"{words[0]}: {name}, {count if not few else limit:,} of {count:,} images", flush=True)
-            code |= run([*own, f"dataset={name}", *few])
-    return max(code, _report(_folder(words)))
+            code |= run([*rest, f"dataset={name}", *few])
+    return max(code, _report(_folder(words), own))
 
 
 def _folder(words: Sequence[str]) -> Path:
     return Path(configurations(words)[0].run.results)
 
 
-def _report(folder: Path) -> int:
-    """Write the report of what is stored, and say what is not; 1 where anything is missing."""
+def _report(folder: Path, own: Sequence[Path]) -> int:
+    """Write the report of what is stored, and say what is not; 1 where anything is missing.
+
+    own: folders of the user's own configurations, whose metrics the report shows as theirs.
+    """
     if not (folder / "store").is_dir() or not ResultStore(folder).cells():
         return 1
-    left = gaps(write(folder))
+    left = gaps(write(folder, folders=own))
     print("\n".join(left))
     return 1 if left else 0

@@ -24,6 +24,8 @@ from dix.bench.store.results import ResultStore
 from dix.cli.output import tell
 from dix.cli.progress import progress_of
 from dix.cli.session import open_job
+from dix.datasets.check import by_reason
+from dix.datasets.subset import Subset
 
 #: Set for a further pass of a sweep: jobs whose process died so often are left out.
 GIVE_UP = "DIX_GIVE_UP_AFTER"
@@ -83,6 +85,7 @@ def _record_failure(store: ResultStore, key: str, message: str) -> None:
 
 def _run(config: DictConfig, store: ResultStore, key: str, begun: float, sweep: bool) -> None:
     job = open_job(config, key)
+    _say_left_out(job)
     start = time.perf_counter()
     with progress_of(job, job.run.progress) as progress:
         outcome = evaluate(job, store, progress)
@@ -131,6 +134,16 @@ def _codecs(job: Job) -> dict[str, Any]:
     """Settings and library versions of the encoders that metrics count bytes with, by metric."""
     codecs = {name: getattr(metric.probe, "codec", None) for name, metric in job.metrics.items()}
     return {name: codec.provenance() for name, codec in codecs.items() if codec is not None}
+
+
+def _say_left_out(job: Job) -> None:
+    """One line about what the data set holds and does not use, if there is any."""
+    dataset = job.dataset
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
+    left_out = by_reason(getattr(dataset, "left_out", ()))
+    if left_out:
+        print(f"dataset {dataset.name}: left out {'; '.join(left_out)}")
 
 
 def _say(job: Job, outcome: Outcome, begun: float) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from dix.bench.store.cells import Group
 from dix.bench.tables.samples import Block
 from dix.bench.tables.table import VERDICTS, Claim, Table, TableCell
 
@@ -152,6 +153,7 @@ def notes(table: Table, blocks: Sequence[Block]) -> list[str]:
         interval_note(table),
         *_mark_notes(cells),
         *_provenance_notes(table, blocks),
+        *_mixture_notes(table, blocks),
         *_gap_notes(table, cells),
     ]
     return [line for line in lines if line]
@@ -284,6 +286,12 @@ def _provenance_notes(table: Table, blocks: Sequence[Block]) -> list[str]:
     }
     lines = [f"protocol {protocol}: {facts(choices)}" if choices else f"protocol {protocol}"]
     return lines + [f"{name}: {facts(value)}" for name, value in parts.items() if value]
+
+
+def _mixture_notes(table: Table, blocks: Sequence[Block]) -> list[str]:
+    """Cells whose rows were not all computed by the same device, batch grid, chunk, threads and versions."""
+    titles = tuple(f"{Group(block.model, block.dataset, block.protocol).title}: " for block in blocks)
+    return [f"mixed: {line}" for line in table.provenance.get("mixed", ()) if line.startswith(titles)]
 
 
 def _gap_notes(table: Table, cells: Sequence[TableCell]) -> list[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,54 +14,105 @@ from PIL import Image
 from torch import Tensor
 
 from dix.bench.run.job import Job
+from dix.datasets.api import CorruptSample, content_of
 from dix.files import write_atomic
 from dix.maps import min_max
 from dix.metrics.api import ImageBatch
 
 #: Quantiles of a map between which its picture spans black to white.
 CLIPPED = (0.005, 0.995)
+#: What the pictures of an image are about; or why an image has none.
+ABOUT, SILENT = "about.json", "silent.json"
 
 
 class Gallery:
-    """The first `run.gallery` images of a job: a photo, each method's map (8 bits, min-max), and what was explained."""
+    """The first `run.gallery` images of a job: a photo, each method's map (8 bits, min-max), and what was explained.
+
+    Pictures belong to an image's name and content: those of an image that has changed are missing. An image that the
+    network does not answer for has none, which is noted, so that nobody looks for them again.
+    """
 
     def __init__(self, folder: Path, job: Job) -> None:
         self.folder = folder / "images" / job.group.folder
         self.job = job
         self.indices = set(job.order[: job.run.gallery])
+        self._found: dict[int, str] = {}
 
     def wants(self, indices: Sequence[int], method: str) -> bool:
         """True where the picture of an image's map is missing."""
-        return any(not self._file(i, f"{method}.png").is_file() for i in indices if i in self.indices)
+        return any(self._lacks(i, method) for i in indices if i in self.indices)
 
-    def save(self, indices: Sequence[int], method: str, batch: ImageBatch, maps: Tensor) -> None:
-        """Keep the pictures of the images that belong to the gallery."""
-        ids = self.job.dataset.ids
-        position = {image: i for i, image in enumerate(batch.ids)}
-        for index in indices:
-            if index in self.indices and ids[index] in position:
-                row = position[ids[index]]
-                self._put(index, f"{method}.png", _png(_for_eyes(maps[row])))
-                if not self._file(index, "about.json").is_file():
-                    self._put(index, "photo.png", _png(batch.images[row].permute(1, 2, 0)))
-                    self._put(index, "about.json", self._about(batch, row))
+    def save(
+        self, indices: Sequence[int], method: str, batch: ImageBatch, maps: Tensor, contents: Mapping[str, str]
+    ) -> None:
+        """Keep the pictures of the images that belong to the gallery. contents: the images' digests, by name."""
+        for index, row in self._rows(indices, batch.ids):
+            if not self._current(index, ABOUT, contents[batch.ids[row]]):
+                self._clear(index)
+                self._put(index, "photo.png", _png(batch.images[row].permute(1, 2, 0)))
+                self._put(index, ABOUT, _json(self._about(batch, row) | {"content": contents[batch.ids[row]]}))
+            self._put(index, f"{method}.png", _png(_for_eyes(maps[row])))
 
-    def _about(self, batch: ImageBatch, row: int) -> bytes:
+    def set_aside(self, indices: Sequence[int], silent: Mapping[str, str], contents: Mapping[str, str]) -> None:
+        """Note the images that have no pictures. silent: why, by name."""
+        for index, row in self._rows(indices, list(silent)):
+            image = list(silent)[row]
+            self._clear(index)
+            self._put(index, SILENT, _json({"image": image, "reason": silent[image], "content": contents[image]}))
+
+    def _rows(self, indices: Sequence[int], ids: Sequence[str]) -> list[tuple[int, int]]:
+        """The gallery's images among `indices`, with each one's place in `ids`."""
+        place = {image: row for row, image in enumerate(ids)}
+        names = {index: self.job.dataset.ids[index] for index in indices if index in self.indices}
+        return [(index, place[name]) for index, name in names.items() if name in place]
+
+    def _lacks(self, index: int, method: str) -> bool:
+        content = self._content(index)
+        kept = self._file(index, f"{method}.png").is_file() and self._current(index, ABOUT, content)
+        return not kept and not self._current(index, SILENT, content)
+
+    def _content(self, index: int) -> str:
+        """The digest of what the data set holds now, looked up once; "" where it cannot be read."""
+        if index not in self._found:
+            try:
+                self._found[index] = content_of(self.job.dataset, index)
+            except CorruptSample:
+                self._found[index] = ""
+        return self._found[index]
+
+    def _current(self, index: int, name: str, content: str) -> bool:
+        """Whether a note is about the image as it is now; of an image that cannot be read, whether there is one."""
+        try:
+            note = json.loads(self._file(index, name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        wanted = {"image": self.job.dataset.ids[index]} | ({"content": content} if content else {})
+        return isinstance(note, dict) and all(note.get(key) == value for key, value in wanted.items())
+
+    def _clear(self, index: int) -> None:
+        """Remove the pictures and notes of what was there before."""
+        for old in (*self._file(index, "").glob("*.png"), *self._file(index, "").glob("*.json")):
+            old.unlink()
+
+    def _about(self, batch: ImageBatch, row: int) -> dict[str, Any]:
         target = self.job.classifier.class_of(int(batch.targets[row]))
         names = self.job.dataset.class_names
-        about = {
+        return {
             **self.job.group._asdict(),
             "image": batch.ids[row],
             "explained": names.get(target, f"class {target}"),
             "probability": round(float(batch.clean.probability[row]), 4),
         }
-        return json.dumps(about).encode()
 
     def _file(self, index: int, name: str) -> Path:
         return self.folder / f"{index:05d}" / name
 
     def _put(self, index: int, name: str, content: bytes) -> None:
         write_atomic(self._file(index, name), content)
+
+
+def _json(note: Mapping[str, Any]) -> bytes:
+    return json.dumps(note).encode()
 
 
 def _for_eyes(explanation: Tensor) -> Tensor:

@@ -137,6 +137,8 @@ class _Pass:
         if not silent:
             return
         self.found.silent = silent
+        set_aside, unanswered = self.worker.gallery.set_aside, dict(silent)
+        self.found.pictures.append(lambda: set_aside(self.step.indices, unanswered, self.contents))
         for method, metrics in self.step.wanted.items():
             for metric in metrics:
                 cell = self.worker.cells[method, metric]
@@ -153,7 +155,7 @@ class _Pass:
             return
         kept = Maps(made.values.clone(), made.faults)
         save, images = self.worker.gallery.save, self.prepared.images
-        self.found.pictures.append(lambda: save(self.step.indices, method, images, kept.values))
+        self.found.pictures.append(lambda: save(self.step.indices, method, images, kept.values, self.contents))
         scorer = self._scorer(method, kept)
         for metric in metrics:
             act = partial(scorer.score, self.job.metrics[metric])
