@@ -43,8 +43,8 @@ def triangles(known: np.ndarray) -> np.ndarray:
     """The Delaunay triangles of the known pixels that may cover another pixel: [S, 3, 2] vertices as row and column.
 
     known: [H, W] bool with all four corners. All of them are triangulated, in row-major order, as PAIR's code does:
-    which diagonal four pixels on one circle get depends on the whole set and its order, and the bytes depend on the diagonals.
-    A triangle of area 1/2 covers no other pixel (Pick's theorem).
+    which diagonal four pixels on one circle get depends on the whole set and its order, and the bytes depend on the
+    diagonals. A triangle of area 1/2 covers no other pixel (Pick's theorem).
     """
     points = np.argwhere(known).astype(np.int32)
     corners = points[Delaunay(points).simplices]
