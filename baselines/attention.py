@@ -26,10 +26,8 @@ HEADS: Mapping[Heads, Callable[[Tensor], Tensor]] = {
 
 
 def lacks_attention(classifier: Classifier) -> str:
-    """Why there is no row of attention from a CLS token to the patches, or ""."""
-    if classifier.kind != "vit":
-        return "needs attention matrices; this model is a CNN"
-    return "" if classifier.prefix_tokens else "needs a CLS token; this model pools its patches"
+    """Why there are no attention matrices between all patches, or ""."""
+    return "" if classifier.kind == "vit" else "needs attention matrices between all patches; this model shows none"
 
 
 @dataclass(frozen=True)

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 
+from dix.layout import CHANNELS_FIRST, Layout
 from dix.split import module_named
 
 
 @contextmanager
-def capturing(network: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+def capturing(
+    network: nn.Module, layers: Sequence[str], layouts: Mapping[str, Layout] = MappingProxyType({})
+) -> Iterator[dict[str, Tensor]]:
     """Collect what `layers` return, as tensors that the logits can be differentiated by.
 
     A layer whose output needs no gradient yet becomes a leaf, so the graph begins at the earliest captured layer and
-    nothing before it is kept in memory.
+    nothing before it is kept in memory. layouts: by layer, where what it returns is to be collected as [B, C, h, w].
     """
     captured: dict[str, Tensor] = {}
 
     def hook(name: str, output: Tensor) -> Tensor:
-        captured[name] = output if output.requires_grad else output.detach().requires_grad_()
-        return captured[name].clone()  # in-place code behind the layer must not write into what was captured
+        layout = layouts.get(name, CHANNELS_FIRST)
+        value = layout.to_map(output)
+        captured[name] = value if value.requires_grad else value.detach().requires_grad_()
+        # A clone, since in-place code behind the layer must not write into what was captured.
+        return layout.to_raw(captured[name].clone(), layout.prefix(output))
 
     with ExitStack() as stack:
         for name in layers:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from dix.identity import named
+from dix.layout import CHANNELS_FIRST, Layout
 from dix.split import Split, module_named
 
 Kind = Literal["cnn", "vit"]
 #: Packages whose modules are known by their weights: they do not change under the same name.
 LIBRARIES = ("torch", "torchvision", "timm")
+#: Classes of each label space that the suite knows.
+LABEL_SPACES: Mapping[str, int] = MappingProxyType({"imagenet": 1000, "mnist": 10})
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,20 @@ class Weights:
     published_top1: float | None = None
 
 
+@dataclass(frozen=True)
+class Attention:
+    """The attention of a Vision Transformer between all of its T tokens.
+
+    layers: names of the modules that return each block's matrices [B, heads, T, T], first block first.
+    prefix: tokens before the image's patches (1: a class token; more: registers, a distillation token).
+    readout: indices of the tokens whose mean the head reads: the class token, or all patches.
+    """
+
+    layers: tuple[str, ...]
+    prefix: int
+    readout: tuple[int, ...] = (0,)
+
+
 class Classifier:
     """A classification network with everything an explanation method may ask of it.
 
@@ -44,7 +63,9 @@ class Classifier:
     mean, std: the normalisation of pixels in [0, 1], one value a channel.
     input_size: S, in pixels.
     layers: dotted module names by alias: "last" (L), "second" (L-1) and "third" (L-2), and any others.
-    kind: "cnn" (activations are [B, C, h, w]) or "vit" (timm's blocks of tokens with attention matrices).
+    kind: "cnn" (activations are maps) or "vit" (blocks of tokens with visible attention matrices).
+    layouts: by module name, how what a layer of a "cnn" returns lies over the image; one left out: [B, C, h, w].
+    attention: of a "vit"; None: as timm's VisionTransformer names its modules.
     weights: where they come from.
     label_space: which classes the outputs mean ("imagenet", "mnist"), or None if unknown.
     classes: [K] index within the label space of each output; None: output i is class i.
@@ -65,19 +86,36 @@ class Classifier:
         label_space: str | None = "imagenet",
         classes: Sequence[int] | None = None,
         recommended: Mapping[str, Any] | None = None,
+        layouts: Mapping[str, Layout] | None = None,
+        attention: Attention | None = None,
     ) -> None:
         self.name = name
-        self.network = prepare(network)
+        bare, wrapped = unwrapped(network)
+        self.network = prepare(bare)
         self.mean = torch.tensor(tuple(mean), dtype=torch.float32).view(1, -1, 1, 1)
         self.std = torch.tensor(tuple(std), dtype=torch.float32).view(1, -1, 1, 1)
         self.input_size = input_size
-        self.layers = dict(layers)
-        self.kind: Kind = kind
         self.weights = weights
         self.label_space = label_space
         self.classes = tuple(classes) if classes is not None else None
         self.recommended = dict(recommended or {})
+        self.looked = False  # whether the network was looked at (`dix.models.looked`)
+        self.answers = ""  # what had to be done to its answers
         self._splits: dict[str, Split] = {}
+        named = {alias: layer.removeprefix(wrapped) for alias, layer in layers.items()}
+        self.adopt(
+            kind, named, layouts or {}, attention if attention or kind != "vit" else _timm_attention(self.network)
+        )
+
+    def adopt(
+        self, kind: Kind, layers: Mapping[str, str], layouts: Mapping[str, Layout], attention: Attention | None
+    ) -> None:
+        """Take the network for what it is found to be. Raises ValueError that names a layer which does not exist."""
+        self.kind: Kind = kind
+        self.layers = dict(layers)
+        self.layouts = dict(layouts)
+        self.attention = attention
+        self._splits.clear()
         for layer in self.layers.values():
             module_named(self.network, layer)
 
@@ -115,24 +153,27 @@ class Classifier:
         name = self.layer(layer)
         if name not in self._splits:
             example = self.normalise(torch.zeros(1, 3, self.input_size, self.input_size).to(self.mean))
-            self._splits[name] = Split(self.network, name, example)
+            self._splits[name] = Split(self.network, name, example, self.layouts.get(name, CHANNELS_FIRST))
         return self._splits[name]
 
     def forget_tails(self) -> None:
         """Record tails anew when they are asked for: the network may have been another while they were recorded."""
         self._splits.clear()
 
-    @cached_property
+    @property
     def attention_layers(self) -> tuple[str, ...]:
         """Names of the modules that return each block's attention matrices [B, heads, T, T], first block first."""
-        if self.kind != "vit":
-            return ()
-        return tuple(f"blocks.{i}.attn.attn_drop" for i in range(len(self.network.get_submodule("blocks")._modules)))
+        return self.attention.layers if self.attention else ()
 
     @property
     def prefix_tokens(self) -> int:
         """Tokens before the image patches (1: CLS)."""
-        return int(getattr(self.network, "num_prefix_tokens", 0))
+        return self.attention.prefix if self.attention else 0
+
+    @property
+    def readout(self) -> tuple[int, ...]:
+        """Indices of the tokens whose mean the head reads."""
+        return self.attention.readout if self.attention else ()
 
     def output_of(self, labels: Tensor) -> Tensor:
         """Indices of the outputs that mean `labels` [B] of this label space; -1 where no output does."""
@@ -156,6 +197,10 @@ class Classifier:
 
     def identity(self) -> dict[str, object]:
         """What of the model defines a score."""
+        looked = (
+            {"layouts": {name: str(layout) for name, layout in sorted(self.layouts.items())}} if self.layouts else {}
+        )
+        reads = {"readout": list(self.readout)} if self.attention and self.readout != (0,) else {}
         return {
             "name": self.name,
             "weights": self.fingerprint,
@@ -165,12 +210,40 @@ class Classifier:
             "layers": dict(self.layers),
             "classes": None if self.classes is None else list(self.classes),
             "modules": sorted({f"{kind.__name__} {named(kind)['version']}" for kind in self._own_modules()}),
+            **looked,
+            **reads,
+            **({"answers": self.answers} if self.answers else {}),
         }
 
     def _own_modules(self) -> set[type]:
         """Classes of the network's modules that come from none of the libraries: their code defines a score, too."""
         kinds = {type(module) for module in self.network.modules()}
         return {kind for kind in kinds if kind.__module__.split(".")[0] not in LIBRARIES}
+
+
+def unwrapped(network: nn.Module) -> tuple[nn.Module, str]:
+    """A network without wrappers that run it elsewhere or compiled, and what these put before its modules' names.
+
+    Raises ValueError for TorchScript, whose modules cannot be watched.
+    """
+    if isinstance(network, torch.jit.ScriptModule):
+        raise ValueError(
+            "model: TorchScript cannot be watched layer by layer; give the nn.Module that it was made from"
+        )
+    # The compiler takes seconds to import; where a network is compiled, it has been.
+    compiled = getattr(sys.modules.get("torch._dynamo.eval_frame"), "OptimizedModule", ())
+    before = ""
+    for attribute, kind in (("_orig_mod", compiled), ("module", nn.DataParallel), ("_orig_mod", compiled)):
+        if isinstance(network, kind):
+            network, before = getattr(network, attribute), f"{before}{attribute}."
+    return network, before
+
+
+def _timm_attention(network: nn.Module) -> Attention:
+    """Of timm's VisionTransformer."""
+    count = len(network.get_submodule("blocks")._modules)
+    prefix = int(getattr(network, "num_prefix_tokens", 0))
+    return Attention(tuple(f"blocks.{i}.attn.attn_drop" for i in range(count)), prefix)
 
 
 def prepare(network: nn.Module) -> nn.Module:

@@ -162,8 +162,8 @@ def gradient_weighted(run: Sequence[BlockAttention], phi: Phi = "product") -> Te
 class Rollout:
     """Gradient Rollout (thesis Sec. 4.1; Abnar & Zuidema 2020 on gradient-weighted attention).
 
-    R = (E_B + I) ... (E_2 + I)(E_1 + I), later blocks on the left; the row of CLS without the entries of the prefix
-    tokens, shaped as the grid of patches.
+    R = (E_B + I) ... (E_2 + I)(E_1 + I), later blocks on the left; the row of CLS (the mean of the rows that the head
+    reads, where it reads others) without the entries of the prefix tokens, shaped as the grid of patches.
 
     residual: add the identity, for the skip connection. normalise_rows: scale the rows of E + I to sum to 1.
     product: multiply the blocks' matrices; False: sum the rows of CLS instead (the thesis's footnote 1).
@@ -176,14 +176,14 @@ class Rollout:
 
     def patches(self, passes: Passes, e: Tensor) -> Tensor:
         """[M, h, w] relevance of the patches for E [M, blocks, T, T]."""
-        row = self.cls_row(e)[:, passes.classifier.prefix_tokens :]
+        row = self.read_row(e, passes.classifier.readout)[:, passes.classifier.prefix_tokens :]
         height = int(passes.size[0] * (row.shape[1] / (passes.size[0] * passes.size[1])) ** 0.5 + 0.5)
         return row.view(len(row), height, -1)
 
-    def cls_row(self, e: Tensor) -> Tensor:
-        """[M, T] the first row of R."""
+    def read_row(self, e: Tensor, readout: Sequence[int] = (0,)) -> Tensor:
+        """[M, T] the mean of the rows of R with the indices `readout`; CLS alone: the first row."""
         row = torch.zeros_like(e[:, 0, 0])
-        row[:, 0] = 1
+        row[:, list(readout)] = 1 / len(readout)
         if not self.product:
             return torch.stack([self._step(row, e[:, block]) for block in range(e.shape[1])]).sum(dim=0)
         for block in reversed(range(e.shape[1])):

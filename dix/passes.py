@@ -147,7 +147,7 @@ class ForwardPass:
         """The logits and activations, with the graph that leads from these to those."""
         classifier = passes.classifier
         layers = self.layers or dict.fromkeys([*classifier.layers.values(), *classifier.attention_layers])
-        with torch.enable_grad(), capturing(classifier.network, list(layers)) as activations:
+        with torch.enable_grad(), capturing(classifier.network, list(layers), classifier.layouts) as activations:
             return Captured(classifier.logits(passes.images), activations)
 
 

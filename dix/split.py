@@ -16,15 +16,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from dix.layout import CHANNELS_FIRST, Layout
+
 
 @dataclass(frozen=True)
 class Context:
     """What the tail of a batch needs besides the layer's activation (nothing, where the layer is a bottleneck).
 
     kept: outputs of earlier modules that the tail reads, by their position in the recording, each [B, ...].
+    prefix: [B, p, C] what the layer itself returned that lies nowhere in the image (a class token), or None.
     """
 
     kept: dict[int, Tensor] = field(default_factory=dict)
+    prefix: Tensor | None = None
 
 
 @dataclass
@@ -43,13 +47,15 @@ class Split:
     network: maps [M, 3, H, W] to logits [M, K]; its parameters are frozen.
     layer: a module's dotted name; the module runs once in a forward pass and returns one tensor.
     example: [1, 3, H, W] a normalised image to record the order of calls with.
+    layout: how what the layer returns lies over the image; activations are taken and given in the form of its maps.
 
     Raises ValueError where the layer does not exist or does not return one tensor exactly once.
     """
 
-    def __init__(self, network: nn.Module, layer: str, example: Tensor) -> None:
+    def __init__(self, network: nn.Module, layer: str, example: Tensor, layout: Layout = CHANNELS_FIRST) -> None:
         self.network = network
         self.layer = layer
+        self.layout = layout
         self.module = module_named(network, layer)
         self.example = example[:1].detach()
         self._copies = False  # True where in-place code before the layer writes into what modules returned
@@ -61,11 +67,12 @@ class Split:
         self.modules = recording.modules
         self.templates = [output[:1] for output in recording.outputs]
         self.needed = self._needed(recording)
+        self.prefixed = layout.prefix(recording.activation) is not None
 
     @property
     def is_bottleneck(self) -> bool:
         """True where the activation alone determines the logits."""
-        return not self.needed
+        return not self.needed and not self.prefixed
 
     def record(self, images: Tensor, graph: bool = False) -> tuple[Tensor, Context]:
         """The activation [B, ...] of normalised images [B, 3, H, W], and the context of their tails.
@@ -73,7 +80,9 @@ class Split:
         The network runs up to the layer and no further. graph: keep what is needed to differentiate the context.
         """
         recording = self._record(images, stop=True, graph=graph)
-        return recording.activation, Context({i: recording.outputs[i] for i in self.needed})
+        kept = {i: recording.outputs[i] for i in self.needed}
+        raw, layout = recording.activation, self.layout
+        return layout.to_map(raw), Context(kept, layout.prefix(raw))
 
     def logits(self, activation: Tensor, context: Context | None = None, rows: Tensor | None = None) -> Tensor:
         """Logits [M, K] of the network where the layer returned `activation` [M, ...].
@@ -81,9 +90,11 @@ class Split:
         context: from `record`, for B images; may be left out where the layer is a bottleneck.
         rows: [M] the image of each row, 0..B-1; None: row i belongs to image i.
         """
-        if self.needed and context is None:
+        if not self.is_bottleneck and context is None:
             raise ValueError(f"layer {self.layer!r} is bypassed by other paths: its tail needs the images' context")
-        return self._run(activation, self._replays(len(activation), context, rows))
+        prefix = context.prefix if context is not None else None
+        raw = self.layout.to_raw(activation, prefix if prefix is None or rows is None else prefix[rows])
+        return self._run(raw, self._replays(len(activation), context, rows))
 
     def _record(self, images: Tensor, stop: bool = False, graph: bool = False) -> _Recording:
         with torch.set_grad_enabled(graph):

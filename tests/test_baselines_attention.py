@@ -15,7 +15,7 @@ from torch.overrides import _get_current_function_mode_stack
 from dix.baselines.attention import AttentionRollout, Gae
 from dix.baselines.t_attr import Propagating, TransformerAttribution, relevances
 from dix.capture import capturing
-from dix.classifier import Classifier, Weights
+from dix.classifier import Classifier, Kind, Weights
 from dix.datasets.photos import Photos
 from dix.datasets.preprocess import Preprocess
 from dix.explainer import Explainer
@@ -28,7 +28,9 @@ SIDE, PATCH, DIM, HEADS, DEPTH, CLASSES = 24, 8, 16, 2, 3, 5
 METHODS: dict[str, Explainer] = {"t_attr": TransformerAttribution(), "gae": Gae(), "rollout": AttentionRollout()}
 
 
-def classifier_of(network: nn.Module, side: int = SIDE, dtype: torch.dtype = torch.float64) -> Classifier:
+def classifier_of(
+    network: nn.Module, side: int = SIDE, dtype: torch.dtype = torch.float64, kind: Kind = "vit"
+) -> Classifier:
     made = Classifier(
         "small",
         network,
@@ -36,7 +38,7 @@ def classifier_of(network: nn.Module, side: int = SIDE, dtype: torch.dtype = tor
         std=(0.5, 0.5, 0.5),
         input_size=side,
         layers={},
-        kind="vit",
+        kind=kind,
         weights=Weights("random, seed 0", trained=False),
     )
     return made.to("cpu", dtype)
@@ -316,12 +318,10 @@ def test_a_network_with_an_operation_without_a_rule_is_refused(options: dict[str
 
 
 def test_impossible_pairs_have_a_reason() -> None:
-    cnn = classifier_of(nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)))
-    cnn.kind = "cnn"
-    pooled = small(class_token=False, global_pool="avg")
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    cnn = classifier_of(network, kind="cnn")
     for method in METHODS.values():
-        assert method.unsupported(cnn) == "needs attention matrices; this model is a CNN"
-        assert method.unsupported(pooled) == "needs a CLS token; this model pools its patches"
+        assert method.unsupported(cnn) == "needs attention matrices between all patches; this model shows none"
         assert method.unsupported(small()) == ""
     assert (
         TransformerAttribution()

@@ -16,7 +16,7 @@ from dix.classifier import Classifier
 from dix.explainer import Dix, LayerSums, PathIntegral
 from dix.models import zoo
 from dix.models.densenet import NamedReluDenseNet
-from dix.models.layers import find_layers, kind_of
+from dix.models.structure import structure
 from dix.passes import Passes
 from dix.released import Released
 
@@ -179,10 +179,9 @@ def test_lenets_layers_are_its_stages() -> None:
 )
 def test_layers_are_found_where_none_are_named(name: str, expected: dict[str, str]) -> None:
     classifier = configured(name)
-    kind = kind_of(classifier.network)
-    assert kind == classifier.kind
-    found = find_layers(classifier.network, kind, classifier.input_size)
-    assert {alias: found[alias] for alias in ALIASES} == expected
+    found = structure(classifier.network, classifier.input_size)
+    assert (found.kind, found.layouts) == (classifier.kind, {})
+    assert {alias: found.layers[alias] for alias in ALIASES} == expected
 
 
 def test_any_torchvision_or_timm_model_needs_no_layers() -> None:

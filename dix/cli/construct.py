@@ -28,6 +28,7 @@ from dix.datasets.preprocess import Preprocess
 from dix.datasets.subset import select
 from dix.explainer import Explainer
 from dix.metrics.api import Metric
+from dix.models.looked import looked
 
 TARGET = "_target_"
 #: What a part of each kind is.
@@ -40,7 +41,7 @@ def job_of(config: DictConfig) -> Job:
     """The objects that a configuration describes."""
     protocol: ScoreProtocol = OmegaConf.to_object(config.protocol)  # type: ignore[assignment]
     run: Run = OmegaConf.to_object(config.run)  # type: ignore[assignment]
-    classifier = build(config.model, "model", "model")
+    classifier = looked(build(config.model, "model", "model"))
     return Job(
         classifier=classifier,
         dataset=data_set(config.dataset),

@@ -12,14 +12,12 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from dix.classifier import Classifier, Kind, Weights
+from dix.classifier import LABEL_SPACES, Classifier, Weights
 from dix.models import efficientnet_lite, embedded_vit, lenet
 from dix.models.densenet import NamedReluDenseNet
-from dix.models.layers import find_layers, kind_of
+from dix.models.looked import looked
 from dix.models.sources import build, load_state, seeded_initialisation, state_from_file
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 #: torchvision's DenseNet files spell "norm.1" where its modules are called "norm1".
 _OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.(?:weight|bias|running_mean|running_var))$")
 
@@ -31,21 +29,26 @@ def torchvision_model(
     weights: str = "pretrained",
     tag: str = "IMAGENET1K_V1",
     seed: int = 0,
-    input_size: int = 224,
+    input_size: int | None = None,
+    arguments: Mapping[str, Any] | None = None,
 ) -> Classifier:
-    """Any classifier of torchvision, with ImageNet's normalisation.
+    """Any classifier of torchvision, with the normalisation and the input size that its weights were published with.
 
     architecture: torchvision's name. weights: "pretrained" (those of `tag`, from torchvision's cache or its publisher),
-    "random" (seeded), or the path of a file. layers: module names by alias; None: found.
+    "random" (seeded), or the path of a file. tag: one of the architecture's sets of weights, whose settings hold for
+    any weights. layers: module names by alias; None: found. input_size: in pixels; None: the published crop.
+    arguments: of torchvision's builder, say {num_classes: 3}.
     """
     try:
         builder = torchvision.models.get_model_builder(architecture)
         tags = torchvision.models.get_model_weights(architecture)
     except ValueError as error:
         raise ValueError(f"model.architecture: torchvision has no {architecture!r}") from error
+    if tag not in tags.__members__:
+        raise ValueError(f"model.tag: torchvision's {architecture} has {', '.join(t.name for t in tags)}, got {tag!r}")
     published = tags[tag]
     network, source = build(
-        lambda: _named_relu(builder(weights=None)),
+        lambda: _published_input(_named_relu(builder(weights=None, **(arguments or {})))),
         weights,
         seed,
         lambda: _torchvision_state(published),
@@ -53,8 +56,19 @@ def torchvision_model(
         float(published.meta["_metrics"]["ImageNet-1K"]["acc@1"]),
     )
     preset = published.transforms()
-    recommended = _crop(input_size / preset.resize_size[0] if preset.resize_size else 1.0, preset.interpolation.value)
-    return _classifier(name, network, source, layers, input_size, IMAGENET_MEAN, IMAGENET_STD, recommended=recommended)
+    size = input_size or preset.crop_size[0]
+    recommended = _crop(size / preset.resize_size[0] if preset.resize_size else 1.0, preset.interpolation.value)
+    return _classifier(
+        name,
+        network,
+        source,
+        layers,
+        size,
+        preset.mean,
+        preset.std,
+        recommended=recommended,
+        label_space=_space(arguments),
+    )
 
 
 def timm_model(
@@ -67,16 +81,18 @@ def timm_model(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     published_top1: float | None = None,
+    arguments: Mapping[str, Any] | None = None,
 ) -> Classifier:
     """Any image classifier of timm; normalisation and size are the checkpoint's where not given.
 
-    architecture: timm's name with its tag, say vit_base_patch16_224.orig_in21k_ft_in1k. The rest as above.
+    architecture: timm's name with its tag, say vit_base_patch16_224.orig_in21k_ft_in1k. arguments: of timm's builder,
+    say {num_classes: 3, img_size: 384}. The rest as above.
     """
     config = timm.get_pretrained_cfg(architecture, allow_unregistered=False)
     if config is None:
         raise ValueError(f"model.architecture: timm has no {architecture!r}")
     network, source = build(
-        lambda: timm.create_model(architecture, pretrained=False),
+        lambda: timm.create_model(architecture, pretrained=False, **(arguments or {})),
         weights,
         seed,
         lambda: _timm_state(architecture),
@@ -85,8 +101,17 @@ def timm_model(
     )
     size = input_size or config.input_size[-1]
     recommended = _crop(config.crop_pct, config.interpolation)
+    space = _space({"num_classes": config.num_classes} | dict(arguments or {}))
     return _classifier(
-        name, network, source, layers, size, mean or config.mean, std or config.std, recommended=recommended
+        name,
+        network,
+        source,
+        layers,
+        size,
+        mean or config.mean,
+        std or config.std,
+        recommended=recommended,
+        label_space=space,
     )
 
 
@@ -144,7 +169,7 @@ def lenet5(name: str, layers: Mapping[str, str], weights: str = "random", seed: 
     size, grey = lenet.IMAGE_SIZE, _GreyInput(network)
     framed = {"resize": "pad"}  # Y. LeCun et al. 1998: digits of 28 x 28 in the centre of 32 x 32
     return _classifier(
-        name, grey, source, layers, size, (0.0,) * 3, (1.0,) * 3, label_space="mnist", kind="cnn", recommended=framed
+        name, grey, source, layers, size, (0.0,) * 3, (1.0,) * 3, label_space="mnist", recommended=framed
     )
 
 
@@ -170,22 +195,27 @@ def _classifier(
     input_size: int,
     mean: Sequence[float],
     std: Sequence[float],
-    kind: Kind | None = None,
     **labels: Any,
 ) -> Classifier:
-    kind = kind or kind_of(network)
-    named = dict(layers) if layers else find_layers(network, kind, input_size)
-    return Classifier(
+    """A classifier around a network that is looked at."""
+    made = Classifier(
         name,
         network,
         mean=mean,
         std=std,
         input_size=input_size,
-        layers=named,
-        kind=kind,
+        layers=layers or {},
+        kind="cnn",
         weights=weights,
         **labels,
     )
+    return looked(made)
+
+
+def _space(arguments: Mapping[str, Any] | None) -> str | None:
+    """ImageNet's labels, where a publisher's builder gives a network as many outputs."""
+    count = LABEL_SPACES["imagenet"]
+    return "imagenet" if dict(arguments or {}).get("num_classes", count) == count else None
 
 
 def _crop(share: float, interpolation: str) -> dict[str, Any]:
@@ -197,6 +227,13 @@ def _named_relu(network: nn.Module) -> nn.Module:
     """DenseNet's last ReLU is a function call; give it a name so that the layer behind it can be explained."""
     is_densenet = isinstance(network, torchvision.models.DenseNet)
     return NamedReluDenseNet(network) if is_densenet else network
+
+
+def _published_input(network: nn.Module) -> nn.Module:
+    """Let Inception and GoogLeNet turn ImageNet's normalisation into their own, as their published weights need it."""
+    if hasattr(network, "transform_input"):
+        network.transform_input = True  # type: ignore[assignment]
+    return network
 
 
 def _torchvision_state(tag: Any) -> Mapping[str, Tensor]:

@@ -171,7 +171,10 @@ def copy_of(classifier: Classifier, network: nn.Module, note: str) -> Classifier
         label_space=classifier.label_space,
         classes=classifier.classes,
         recommended=classifier.recommended,
+        layouts=classifier.layouts,
+        attention=classifier.attention,
     )
+    made.looked, made.answers = classifier.looked, classifier.answers
     made.mean, made.std = classifier.mean, classifier.std  # to the last bit, in the original's precision
     return made
 

@@ -1,0 +1,116 @@
+"""A classifier as it turns out to be: what it takes, what it answers, and how its layers lie over the image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from dix.classifier import LABEL_SPACES, Classifier
+from dix.look import spotted
+from dix.models.structure import structure
+
+#: Largest distance from 1 of the sum of an image's outputs that are shares.
+SHARES = 1e-4
+
+
+def looked(classifier: Classifier) -> Classifier:
+    """The same classifier, once it is known what its network does; nothing is done a second time.
+
+    Networks of one input channel are shown the mean of three. Answers in a dict or a tuple are taken out of it. A
+    single logit z becomes the logits (0, z), whose softmax is z's sigmoid; shares that sum to one become their
+    logarithms, whose softmax are the shares themselves. Layers that nobody named are found.
+
+    Raises ValueError that says what does not fit: an answer that is no row of numbers for each image, or another number
+    of outputs than the label space has.
+    """
+    if not classifier.looked:
+        network, size = classifier.network, classifier.input_size
+        classifier.answers = ", ".join(filter(None, (_take(network, size), *_answer(network, size))))
+        _fits_labels(classifier)
+        if classifier.kind == "cnn":
+            found = structure(network, size, classifier.layers or None)
+            classifier.adopt(found.kind, found.layers, found.layouts, found.attention)
+        classifier.looked = True
+    return classifier
+
+
+def _take(network: nn.Module, size: int) -> str:
+    """Let a network of one input channel take three."""
+    try:
+        _run(network, size)
+        return ""
+    except Exception as error:
+        network_takes = network.register_forward_pre_hook(
+            lambda _m, args: (args[0].mean(dim=1, keepdim=True), *args[1:])
+        )
+        try:
+            _run(network, size)
+        except Exception:
+            network_takes.remove()
+            raise ValueError(f"model: the network fails on an image of {size} x {size}: {error}") from error
+    return "grey input"
+
+
+def _run(network: nn.Module, size: int) -> object:
+    like = next(network.parameters(), torch.zeros(1))
+    with torch.no_grad():
+        return network(spotted(size).to(like))
+
+
+def _answer(network: nn.Module, size: int) -> list[str]:
+    """Turn whatever the network answers into logits [B, K], step by step; what was done."""
+    done = []
+    for name, applies, change in _CHANGES:
+        if applies(_run(network, size)):
+            network.register_forward_hook(lambda _m, _a, output, change=change: change(output))
+            done.append(name)
+    found = _run(network, size)
+    if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != len(spotted(size)):
+        shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise ValueError(
+            f"model: expected logits [images, classes], got {shape}; wrap the network in a module of its own"
+        )
+    return done
+
+
+def _in_mapping(output: object) -> bool:
+    return isinstance(output, Mapping) and ("logits" in output or len(output) == 1)
+
+
+def _are_shares(output: object) -> bool:
+    if not isinstance(output, Tensor) or output.ndim != 2 or output.shape[1] < 2:
+        return False
+    return bool((output >= 0).all() and ((output.sum(dim=1) - 1).abs() <= SHARES).all())
+
+
+#: By name: how an answer that needs a change is recognised, and the change; in this order.
+_CHANGES: tuple[tuple[str, Callable[..., bool], Callable[..., object]], ...] = (
+    (
+        "logits of a dict",
+        _in_mapping,
+        lambda output: output["logits"] if "logits" in output else next(iter(output.values())),
+    ),
+    ("first of a tuple", lambda output: isinstance(output, tuple | list) and len(output) > 0, lambda output: output[0]),
+    ("one column", lambda output: isinstance(output, Tensor) and output.ndim == 1, lambda output: output[:, None]),
+    (
+        "sigmoid of one logit",
+        lambda output: isinstance(output, Tensor) and output.ndim == 2 and output.shape[1] == 1,
+        lambda output: torch.cat([torch.zeros_like(output), output], dim=1),
+    ),
+    ("softmax inside", _are_shares, lambda output: output.clamp(min=torch.finfo(output.dtype).tiny).log()),
+)
+
+
+def _fits_labels(classifier: Classifier) -> None:
+    """Raise ValueError where the outputs cannot mean the classes of the label space."""
+    found = _run(classifier.network, classifier.input_size)
+    assert isinstance(found, Tensor)
+    count = len(classifier.classes) if classifier.classes is not None else LABEL_SPACES.get(str(classifier.label_space))
+    if count is not None and count != found.shape[1]:
+        raise ValueError(
+            f"model: {found.shape[1]} outputs, but {count} classes "
+            + ("are listed" if classifier.classes is not None else f"in the label space {classifier.label_space}")
+            + "; give `classes` (the class of each output), or the label space null where they mean something else"
+        )

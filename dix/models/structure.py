@@ -1,0 +1,221 @@
+"""Find what a method needs of a network by looking: layers and how they lie over the image, attention, the readout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from dix.capture import capturing, gradients
+from dix.classifier import Attention, Kind
+from dix.layout import CHANNELS_FIRST, ChannelsLast, Layout, Tokens
+from dix.look import Sight, look, output_shapes, spotted
+
+ALIASES = ("last", "second", "third")
+#: Gradients of two tokens that differ by less, relative to the largest, are equal.
+EQUAL = 1e-3
+
+
+@dataclass(frozen=True)
+class Structure:
+    """kind, layers, layouts and attention as in `dix.classifier.Classifier`."""
+
+    kind: Kind
+    layers: dict[str, str]
+    layouts: dict[str, Layout] = field(default_factory=dict)
+    attention: Attention | None = None
+
+
+def structure(network: nn.Module, size: int, layers: Mapping[str, str] | None = None) -> Structure:
+    """What a network is.
+
+    network: maps normalised images [B, 3, size, size] to logits, in evaluation mode, its attention not fused.
+    layers: module names by alias; None: the last three stages are found. A stage ends with the last module on the way
+    to the logits that returns a resolution, where modules that hold three resolutions or more are taken apart. The
+    layers of a Vision Transformer are what its last three attention modules read (behind the last one, patch tokens no
+    longer reach a class token).
+
+    Raises ValueError where a named layer does not exist or lies nowhere in the image, and where none is found.
+    """
+    if layers:
+        known = _named(network, size, layers)
+        if not any(isinstance(layout, Tokens) for layout in known.values()):
+            return Structure("cnn", dict(layers), _unusual(known))
+    network = woken(network)
+    sights = look(network, size)
+    attention = find_attention(network, size, sights)
+    if attention:
+        return Structure("vit", dict(layers or _read_by_attention(sights, attention)), attention=attention)
+    if layers:
+        return Structure("cnn", dict(layers), _unusual(known))
+    return _stages(network, size, sights)
+
+
+def woken(network: nn.Module) -> nn.Module:
+    """The network, or a copy in which weights of nil are not: fresh residual branches and heads often are."""
+    asleep = [name for name, value in network.named_parameters() if "bias" not in name and not bool(value.any())]
+    if not asleep:
+        return network
+    copy, random = deepcopy(network), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name in asleep:
+            value = copy.get_parameter(name)
+            value.copy_(
+                torch.ones_like(value) if value.ndim == 1 else 0.05 * torch.randn(value.shape, generator=random)
+            )
+    return copy
+
+
+def _named(network: nn.Module, size: int, layers: Mapping[str, str]) -> dict[str, Layout | None]:
+    """How the layers that somebody named lie over the image: by their shape, where it leaves no choice."""
+    names = list(dict.fromkeys(layers.values()))
+    shapes = output_shapes(network, size, names)
+    for alias, name in layers.items():
+        if name not in shapes:
+            raise ValueError(f"model.layers.{alias}: no module {name!r} runs in {type(network).__name__}")
+    found = {name: _only(shape) for name, shape in shapes.items()}
+    if not all(found.values()):
+        found = {one.name: one.layout or _by_shape(one) for one in look(network, size, names)}
+    return found
+
+
+def _only(shape: tuple[int, ...]) -> Layout | None:
+    """The one layout that an output of this shape may have, or None where there are several, or none."""
+    if len(shape) != 3:
+        return None
+    fits: dict[Layout, bool] = {CHANNELS_FIRST: shape[1] == shape[2] > 1, ChannelsLast(): shape[0] == shape[1] > 1}
+    found = [layout for layout, possible in fits.items() if possible]
+    return found[0] if len(found) == 1 else None
+
+
+def _by_shape(one: Sight) -> Layout | None:
+    """The usual layout of an output that answers no spot, which a network of random weights may have."""
+    return CHANNELS_FIRST if len(one.shape) == 3 else None
+
+
+def _unusual(layouts: Mapping[str, Layout | None]) -> dict[str, Layout]:
+    """Those that are not channels first. Raises ValueError that names a layer that lies nowhere in the image."""
+    for name, layout in layouts.items():
+        if layout is None:
+            raise ValueError(f"model.layers: what {name} returns has no place in the image; name another layer")
+    return {name: layout for name, layout in layouts.items() if layout and layout != CHANNELS_FIRST}
+
+
+def find_attention(network: nn.Module, size: int, sights: Sequence[Sight]) -> Attention | None:
+    """The attention between all tokens, if every matrix that is visible is one and the head reads a mean of tokens."""
+    matrices = [one for one in sights if one.attention]
+    sides = {one.side for one in sights if one.layout and one.name not in _stem(network, sights)}
+    counts = {one.shape[-1] for one in matrices}
+    if len(counts) != 1 or len(sides) != 1:
+        return None  # none is visible, or a hierarchy, in which attention is between the places of one stage
+    tokens = [one for one in sights if len(one.shape) == 2 and one.shape[0] in counts]
+    before = {one.layout.before for one in tokens if isinstance(one.layout, Tokens)}
+    readout = _readout(network, size, tokens[-1].name) if len(before) == 1 else ()
+    return Attention(tuple(one.name for one in matrices), before.pop(), readout) if readout else None
+
+
+def _readout(network: nn.Module, size: int, name: str) -> tuple[int, ...]:
+    """Indices of the tokens that the logits read alike, behind the last module that returns all of them; () if none.
+
+    The gradient of a mean is equal for all that it is taken of. Tokens with other gradients are weighed by something
+    that depends on the image. Tokens before the patches may have heads of their own, whose outputs are averaged.
+    """
+    [norms] = _gradients(network, size, [name]).values()
+    rows = norms[0]
+    read = (rows.abs().amax(dim=1) > 0).nonzero().flatten()
+    if not len(read):
+        return ()
+    spread = (rows[read] - rows[read].mean(dim=0)).abs().max() / rows[read].abs().max()
+    alike = bool(spread <= EQUAL) or len(read) <= 2
+    return tuple(read.tolist()) if alike else ()
+
+
+def _gradients(
+    network: nn.Module, size: int, names: Sequence[str], layouts: Mapping[str, Layout] | None = None
+) -> dict[str, Tensor]:
+    """By module, the gradient of a mixture of all logits for one image by what it returns."""
+    if not names:
+        return {}
+    like = next(network.parameters(), torch.zeros(1))
+    image = spotted(size)[:1].to(like)
+    with torch.enable_grad(), capturing(network, names, layouts or {}) as captured:
+        logits = network(image)
+        weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0)).to(logits)
+        found = gradients((logits * weights).sum(), list(captured.values()))
+    return dict(zip(captured, found, strict=True))
+
+
+def _read_by_attention(sights: Sequence[Sight], attention: Attention) -> dict[str, str]:
+    """By alias, what the last three attention modules read: the last tokens that were returned before each."""
+    places = {one.name: i for i, one in enumerate(sights)}
+    found = {}
+    for alias, matrix in zip(ALIASES, reversed(attention.layers), strict=False):
+        inside, count = f"{matrix.rsplit('.', 1)[0]}.", sights[places[matrix]].shape[-1]
+        before = [one for one in sights[: places[matrix]] if len(one.shape) == 2 and one.shape[0] == count]
+        outside = [one.name for one in before if not one.name.startswith(inside)]
+        if outside:
+            found[alias] = outside[-1]
+    return found
+
+
+def _stages(network: nn.Module, size: int, sights: Sequence[Sight]) -> Structure:
+    """The deepest module of each resolution, or the last blocks of one resolution. Raises ValueError where none is."""
+    seen = {one.name: one for one in sights if one.layout}
+    layouts = {name: one.layout for name, one in seen.items() if one.layout}
+    parts = set(_parts(network, "", {name: one.side for name, one in seen.items()})) - _stem(network, sights)
+    blocks = set(_blocks(network, seen))
+    found = _gradients(network, size, [name for name in seen if name in parts | blocks], layouts)
+    read = [name for name, gradient in found.items() if bool(gradient.abs().sum() > 0)]
+    ends = {seen[name].side: name for name in read if name in parts}  # a later one replaces an earlier one
+    chosen = [ends[side] for side in sorted(ends)]
+    if len(chosen) < len(ALIASES):
+        chosen = _last_of_a_row(read, seen, blocks) or chosen
+    if not chosen:
+        raise ValueError(
+            f"model.layers: no module of {type(network).__name__} on the way to the logits returns values that lie "
+            "over the image; name layers that do, as in model.layers.last=NAME"
+        )
+    layers = dict(zip(ALIASES, chosen, strict=False))
+    return Structure("cnn", layers, _unusual({name: layouts[name] for name in layers.values()}))
+
+
+def _stem(network: nn.Module, sights: Sequence[Sight]) -> set[str]:
+    """Modules inside the network's first part, where that holds less than a tenth of the weights: a patch embedding."""
+    tops = list(dict.fromkeys(one.name.split(".")[0] for one in sights if one.layout))
+    sizes = [sum(value.numel() for value in network.get_submodule(top).parameters()) for top in tops]
+    if not tops or sizes[0] >= 0.1 * sum(sizes):
+        return set()
+    return {one.name for one in sights if one.name.split(".")[0] == tops[0]}
+
+
+def _parts(module: nn.Module, prefix: str, sides: Mapping[str, int]) -> Iterator[str]:
+    """Names of the outermost modules that return maps and hold fewer than three resolutions."""
+    for name, child in module.named_children():
+        path = f"{prefix}{name}"
+        inner = {side for inside, side in sides.items() if inside.startswith(f"{path}.")}
+        if len(inner) >= 3 or (inner and path not in sides):
+            yield from _parts(child, f"{path}.", sides)
+        else:
+            yield path
+
+
+def _blocks(network: nn.Module, seen: Mapping[str, Sight]) -> Iterator[str]:
+    """Modules that return maps and stand in a row (nn.Sequential, nn.ModuleList)."""
+    for name in seen:
+        parent = network.get_submodule(name.rpartition(".")[0])
+        if isinstance(parent, nn.Sequential | nn.ModuleList):
+            yield name
+
+
+def _last_of_a_row(read: Sequence[str], seen: Mapping[str, Sight], blocks: set[str]) -> list[str]:
+    """The last three, last first, of the outermost row of blocks of equal shape (the one that ends last)."""
+    rows: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for name in read:
+        if name in blocks:
+            rows.setdefault((name.rpartition(".")[0], seen[name].shape), []).append(name)
+    long = [row for row in rows.values() if len(row) >= len(ALIASES)]
+    long.sort(key=lambda row: -row[0].count("."))
+    return long[-1][: -len(ALIASES) - 1 : -1] if long else []
