@@ -29,6 +29,9 @@ class Layout(Protocol):
 class ChannelsFirst:
     """[B, C, h, w]: nothing to do."""
 
+    def __str__(self) -> str:
+        return "channels first"
+
     def to_map(self, raw: Tensor) -> Tensor:
         """The same tensor."""
         return raw
@@ -44,6 +47,9 @@ class ChannelsFirst:
 @dataclass(frozen=True)
 class ChannelsLast:
     """[B, h, w, C], as in Swin Transformers."""
+
+    def __str__(self) -> str:
+        return "channels last"
 
     def to_map(self, raw: Tensor) -> Tensor:
         """A view [B, C, h, w]."""
@@ -64,6 +70,9 @@ class Tokens:
     before: int
     height: int
     width: int
+
+    def __str__(self) -> str:
+        return f"{self.before} + {self.height} x {self.width} tokens"
 
     def to_map(self, raw: Tensor) -> Tensor:
         """[B, C, h, w] of the patches' tokens."""

@@ -196,7 +196,9 @@ class Rows:
 
 
 def rows(points: int, batch: int, chunk: int, device: torch.device) -> Iterator[Rows]:
-    """Cut points x batch into groups of at most `chunk` rows, every image's points in order."""
+    """Cut points x batch into groups of at most `chunk` rows, every image's points in order; nothing of no points."""
+    if not points:
+        return
     for images in torch.arange(batch, device=device).split(max(1, chunk)):
         for group in torch.arange(points, device=device).split(max(1, chunk // len(images))):
             yield Rows(group, images)

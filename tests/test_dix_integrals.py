@@ -379,3 +379,13 @@ def test_resize_is_torchs(mode: str) -> None:
     expected = F.interpolate(maps[:, None], size=(24, 16), mode=mode, align_corners=corners)[:, 0]
     assert torch.equal(resize(maps, (24, 16), mode), expected)  # type: ignore[arg-type]
     assert resize(maps, (8, 8)) is maps
+
+
+def test_one_step_of_the_right_rule_is_gradient_times_activation_alone() -> None:
+    """N = 1: the only point is r(1) = x, whose gradient the clean pass has; nothing is left to run (Eq. 5)."""
+    classifier = small_cnn("resnet")
+    passes = Passes(classifier, pixels(2, SIDE))
+    for layer in ("last", "second", "third"):
+        h, sums = passes.get(LayerSums(layer, PathIntegral(steps=1)))
+        torch.testing.assert_close(sums["product"], passes.activation(layer) * passes.gradient(layer))
+        assert h.shape == sums["product"].shape

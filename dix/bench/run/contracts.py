@@ -20,6 +20,7 @@ from dix.datasets.api import Dataset, content_of
 from dix.datasets.loader import Batch
 from dix.explainer import Explainer
 from dix.identity import describe
+from dix.layout import CHANNELS_FIRST
 from dix.maps import faults
 from dix.metrics.api import Case, Metric, Predict, Prediction, Scores
 
@@ -212,8 +213,10 @@ def classifier_contract(classifier: Classifier, images: Tensor) -> Iterator[Find
     frozen = not any(p.requires_grad for p in classifier.network.parameters()) and not classifier.network.training
     yield Finding("is frozen and in evaluation mode", "" if frozen else "it is not")
     yield _holds("gives finite logits", lambda: "" if _logits(classifier, images).isfinite().all() else "it does not")
+    yield Finding("has a layer to explain", "" if classifier.layers else "none is named and none is found")
     for alias, name in classifier.layers.items():
-        yield _holds(f"splits at {alias} ({name})", partial(_splits, classifier, name, images))
+        where = str(classifier.layouts.get(name, "tokens" if classifier.kind == "vit" else CHANNELS_FIRST))
+        yield _holds(f"splits at {alias} ({name}, {where})", partial(_splits, classifier, name, images))
 
 
 def _logits(classifier: Classifier, images: Tensor) -> Tensor:
