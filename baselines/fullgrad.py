@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from dix.baselines.complete import incomplete, kept
 from dix.baselines.nonlinear import HOMOGENEOUS, POINTWISE, PRODUCTS, Function, pointwise
 from dix.capture import gradients
 from dix.classifier import Classifier
@@ -234,11 +235,14 @@ class FullGrad:
 
     def unsupported(self, classifier: Classifier) -> str:
         """Why this classifier cannot be explained, or ""."""
-        return "FullGrad's map is made of convolutional layers" if classifier.kind == "vit" else ""
+        if classifier.kind == "vit":
+            return "FullGrad's map is made of convolutional layers"
+        return incomplete(self, classifier) if self.biases == "all" else ""
 
     def explain(self, passes: Passes) -> Tensor:
-        """[B, H, W] maps at the images' resolution."""
-        return passes.get(self._evidence)[0]
+        """[B, H, W] maps at the images' resolution; NaN where the terms miss more than 1 % of the logit."""
+        maps = passes.get(self._evidence)[0]
+        return kept(maps, self.residual(passes), passes) if self.biases == "all" else maps
 
     def residual(self, passes: Passes) -> Tensor:
         """[B] sum of all terms less the target's logit: zero, up to rounding, where every bias is known."""

@@ -23,6 +23,7 @@ from torch.overrides import TorchFunctionMode
 
 from dix.baselines.ablation import Additive, ChannelProducts, channels_first
 from dix.baselines.cam import grid, missing_layer, weighted
+from dix.baselines.complete import incomplete
 from dix.baselines.nonlinear import POINTWISE, Function, pointwise
 from dix.capture import gradients
 from dix.classifier import Classifier
@@ -117,7 +118,7 @@ class LiftCam:
         """Why this classifier cannot be explained, or ""."""
         if classifier.kind == "vit":
             return "DeepLIFT has no rule for attention"
-        return missing_layer(classifier, self.layer)
+        return missing_layer(classifier, self.layer) or incomplete(self, classifier)
 
     def explain(self, passes: Passes) -> Tensor:
         """[B, h, w] ReLU(sum_c w_c A_c)."""

@@ -33,9 +33,12 @@ class Context:
 
 @dataclass
 class _Recording:
-    """Calls that had finished, outermost only, when the layer returned; and what the layer returned."""
+    """Calls that had finished, outermost only, when the layer returned; and what the layer returned.
 
-    modules: list[nn.Module]
+    calls: modules with what they returned, as a tree. outputs: the tensors of these trees, one after another.
+    """
+
+    calls: list[tuple[nn.Module, object]]
     outputs: list[Tensor]
     activation: Tensor
     overwritten: bool
@@ -64,7 +67,7 @@ class Split:
         if recording.overwritten:
             self._copies = True
             recording = self._record(self.example)
-        self.modules = recording.modules
+        self.calls = [(module, with_tensors(tree, iter(()))) for module, tree in recording.calls]
         self.templates = [output[:1] for output in recording.outputs]
         self.needed = self._needed(recording)
         self.prefixed = layout.prefix(recording.activation) is not None
@@ -111,11 +114,11 @@ class Split:
         # The input itself is never looked at: what would have read it hands back its recorded output. It only has to
         # have the right number of images. A module that runs several times has one queue, in the order of its calls.
         dummy = self.example.to(activation).expand(len(activation), *self.example.shape[1:])
-        queues: dict[nn.Module, deque[Tensor]] = {}
+        queues: dict[nn.Module, deque[object]] = {}
         values = [*replays, activation]
-        safe = [v.clone() if o else v for v, o in zip(values, self._overwrites or [False] * len(values), strict=True)]
-        for module, value in zip([*self.modules, self.module], safe, strict=True):
-            queues.setdefault(module, deque()).append(value)
+        safe = (v.clone() if o else v for v, o in zip(values, self._overwrites or [False] * len(values), strict=True))
+        for module, tree in [*self.calls, (self.module, HOLE)]:
+            queues.setdefault(module, deque()).append(with_tensors(tree, safe))
         with replaying(queues):
             return self.network(dummy)
 
@@ -146,8 +149,8 @@ def module_named(network: nn.Module, name: str) -> nn.Module:
 
 
 @contextmanager
-def replaying(queues: dict[nn.Module, deque[Tensor]]) -> Iterator[None]:
-    """Let each module return its queued tensors first and compute for real once its queue is empty."""
+def replaying(queues: dict[nn.Module, deque[object]]) -> Iterator[None]:
+    """Let each module return its queued outputs first and compute for real once its queue is empty."""
     with ExitStack() as stack:
         for module, queue in queues.items():
             stack.enter_context(_replayed_forward(module, queue))
@@ -155,11 +158,11 @@ def replaying(queues: dict[nn.Module, deque[Tensor]]) -> Iterator[None]:
 
 
 @contextmanager
-def _replayed_forward(module: nn.Module, queue: deque[Tensor]) -> Iterator[None]:
+def _replayed_forward(module: nn.Module, queue: deque[object]) -> Iterator[None]:
     original = module.forward
     shadowed = module.__dict__.get("forward")
 
-    def forward(*args: object, **kwargs: object) -> Tensor:
+    def forward(*args: object, **kwargs: object) -> object:
         return queue.popleft() if queue else original(*args, **kwargs)
 
     module.forward = forward
@@ -177,7 +180,7 @@ class _Call(NamedTuple):
 
     module: nn.Module
     output: object
-    version: int
+    versions: list[int]
 
 
 class _Reached(Exception):
@@ -199,8 +202,9 @@ def _record(network: nn.Module, module: nn.Module, name: str, images: Tensor, st
     def leave(caller: nn.Module, args: object, output: object) -> None:
         del finished[starts.pop() :]  # calls inside this one are part of it
         if caller is not module:
-            kept = output.clone() if copies and isinstance(output, Tensor) else output
-            finished.append(_Call(caller, kept, getattr(output, "_version", 0)))
+            tensors = tensors_in(output)
+            kept = with_tensors(output, iter([t.clone() for t in tensors])) if copies else output
+            finished.append(_Call(caller, kept, [t._version for t in tensors]))
         elif result:
             raise ValueError(f"layer {name!r} runs more than once in a forward pass")
         else:
@@ -221,8 +225,35 @@ def _record(network: nn.Module, module: nn.Module, name: str, images: Tensor, st
 
 
 def _finish(finished: Sequence[_Call], activation: object, name: str) -> _Recording:
-    tensors = [call.output for call in finished if isinstance(call.output, Tensor)]
-    if not isinstance(activation, Tensor) or len(tensors) < len(finished):
-        raise ValueError(f"layer {name!r} or a module before it does not return one tensor")
-    overwritten = any(t._version > call.version for t, call in zip(tensors, finished, strict=True))
-    return _Recording([call.module for call in finished], tensors, activation, overwritten)
+    if not isinstance(activation, Tensor):
+        raise ValueError(f"layer {name!r} does not return one tensor")
+    tensors = [tensor for call in finished for tensor in tensors_in(call.output)]
+    if any(not t.ndim or len(t) != len(activation) for t in tensors):
+        raise ValueError(f"a module before layer {name!r} returns a tensor that has no row for each image")
+    versions = [version for call in finished for version in call.versions]
+    overwritten = any(t._version > version for t, version in zip(tensors, versions, strict=True))
+    return _Recording([(call.module, call.output) for call in finished], tensors, activation, overwritten)
+
+
+#: Stands where a tensor is to be put.
+HOLE = object()
+
+
+def tensors_in(tree: object) -> list[Tensor]:
+    """The tensors in nested tuples, lists and dicts, in their order."""
+    if isinstance(tree, Tensor):
+        return [tree]
+    inner = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, tuple | list) else ()
+    return [tensor for part in inner for tensor in tensors_in(part)]
+
+
+def with_tensors(tree: object, tensors: Iterator[Tensor]) -> object:
+    """The same nest with the next of `tensors` wherever a tensor or a hole was; a hole where they have run out."""
+    if isinstance(tree, Tensor) or tree is HOLE:
+        return next(tensors, HOLE)
+    if isinstance(tree, dict):
+        return type(tree)((key, with_tensors(part, tensors)) for key, part in tree.items())
+    if isinstance(tree, tuple | list):
+        parts = [with_tensors(part, tensors) for part in tree]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
+    return tree

@@ -81,7 +81,7 @@ def test_a_bypassed_layer_needs_the_images_context(bypassed: Bypassed, layer: st
 
 def test_only_what_the_tail_reads_is_kept(bypassed: Bypassed) -> None:
     split = Split(bypassed, "middle", example())
-    assert [type(split.modules[i]) for i in split.needed] == [nn.ReLU]
+    assert [type(split.calls[i][0]) for i in split.needed] == [nn.ReLU]
 
 
 def test_the_tails_gradient_is_that_of_the_whole(bypassed: Bypassed) -> None:
@@ -282,6 +282,47 @@ def test_finished_modules_hand_back_what_they_returned_and_none_inside_them_runs
     classifier = small_vit()
     split = classifier.tail("blocks.2.mlp")
     names = {module: name for name, module in classifier.network.named_modules()}
-    finished = [names[module] for module in split.modules]
+    finished = [names[module] for module, _ in split.calls]
     assert {"blocks.0", "blocks.1", "blocks.2.attn"} < set(finished)
     assert not any(a != b and a.startswith(f"{b}.") for a in finished for b in finished)
+
+
+class Paired(nn.Module):
+    """Its parts hand on pairs: features, and a token beside them (or a size, which is no tensor)."""
+
+    class Part(nn.Module):
+        def __init__(self, channels: int) -> None:
+            super().__init__()
+            self.conv, self.mix = nn.Conv2d(channels, 6, 3, 1, 1), nn.Linear(6, 6)
+
+        def forward(self, pair: tuple[Tensor, dict[str, Tensor], int]) -> tuple[Tensor, dict[str, Tensor], int]:
+            features, beside, count = pair
+            features = self.conv(features).relu()
+            return features, {"token": self.mix(features.mean(dim=(2, 3))) + beside["token"]}, count + 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = self.Part(3), self.Part(6)
+        self.last = nn.Conv2d(6, 6, 3)
+        self.head = nn.Linear(12, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        start = (images, {"token": images.new_zeros(len(images), 6)}, 0)
+        features, beside, count = self.second(self.first(start))
+        return self.head(torch.cat([self.last(features).relu().mean(dim=(2, 3)) * count, beside["token"]], dim=1))
+
+
+def test_modules_before_the_layer_may_return_nested_tensors() -> None:
+    torch.manual_seed(0)
+    network = Paired().double().eval().requires_grad_(False)
+    images = pixels(3, 8)
+    split = Split(network, "last", example())
+    activation, context = split.record(images)
+    assert not split.is_bottleneck  # the token goes around the layer
+    assert torch.equal(split.logits(activation, context), network(images))
+    rows = torch.tensor([2, 0, 2])
+    torch.testing.assert_close(split.logits(activation[rows], context, rows), network(images)[rows])
+    moved = activation + 1
+    _, beside, count = network.second(network.first((images, {"token": images.new_zeros(3, 6)}, 0)))
+    expected = network.head(torch.cat([moved.relu().mean(dim=(2, 3)) * count, beside["token"]], dim=1))
+    torch.testing.assert_close(split.logits(moved, context), expected)
