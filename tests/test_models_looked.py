@@ -132,8 +132,8 @@ def test_the_number_of_outputs_must_fit_the_labels() -> None:
 @pytest.mark.parametrize(
     ("network", "said"),
     [
-        (Around(body(5), lambda z: z[:, :, None]), r"expected logits \[images, classes\], got \(7, 5, 1\)"),
-        (Around(body(5), lambda z: "five"), r"expected logits \[images, classes\], got str"),
+        (Around(body(5), lambda z: z[:, :, None]), r"expected logits \[1, classes\] for one image, got \(1, 5, 1\)"),
+        (Around(body(5), lambda z: "five"), r"expected logits \[1, classes\] for one image, got str"),
         (
             nn.Sequential(nn.Conv2d(7, 2, 3), nn.ReLU(), nn.ReLU(), nn.ReLU()),
             "the network fails on an image of 32 x 32",

@@ -27,8 +27,10 @@ def looked(classifier: Classifier) -> Classifier:
     """
     if not classifier.looked:
         network, size = classifier.network, classifier.input_size
-        classifier.answers = ", ".join(filter(None, (_take(network, size), *_answer(network, size))))
-        _fits_labels(classifier)
+        answer, takes = _take(network, size)
+        answer, done = _unpacked(network, answer)
+        classifier.answers = ", ".join([*takes, *done])
+        _fits_labels(classifier, answer.shape[1])
         if classifier.kind == "cnn":
             found = structure(network, size, classifier.layers or None)
             classifier.adopt(found.kind, found.layers, found.layouts, found.attention)
@@ -36,43 +38,39 @@ def looked(classifier: Classifier) -> Classifier:
     return classifier
 
 
-def _take(network: nn.Module, size: int) -> str:
-    """Let a network of one input channel take three."""
+def _take(network: nn.Module, size: int) -> tuple[object, list[str]]:
+    """What a network answers to one image, and whether it had to be made to take three channels."""
     try:
-        _run(network, size)
-        return ""
+        return _run(network, size), []
     except Exception as error:
-        network_takes = network.register_forward_pre_hook(
-            lambda _m, args: (args[0].mean(dim=1, keepdim=True), *args[1:])
-        )
+        grey = network.register_forward_pre_hook(lambda _m, args: (args[0].mean(dim=1, keepdim=True), *args[1:]))
         try:
-            _run(network, size)
+            return _run(network, size), ["grey input"]
         except Exception:
-            network_takes.remove()
+            grey.remove()
             raise ValueError(f"model: the network fails on an image of {size} x {size}: {error}") from error
-    return "grey input"
 
 
 def _run(network: nn.Module, size: int) -> object:
     like = next(network.parameters(), torch.zeros(1))
     with torch.no_grad():
-        return network(spotted(size).to(like))
+        return network(spotted(size)[:1].to(like))
 
 
-def _answer(network: nn.Module, size: int) -> list[str]:
-    """Turn whatever the network answers into logits [B, K], step by step; what was done."""
+def _unpacked(network: nn.Module, answer: object) -> tuple[Tensor, list[str]]:
+    """Let a network answer logits [B, K], whatever it answers now, step by step; its answer then, and what was done."""
     done = []
     for name, applies, change in _CHANGES:
-        if applies(_run(network, size)):
+        if applies(answer):
+            answer = change(answer)
             network.register_forward_hook(lambda _m, _a, output, change=change: change(output))
             done.append(name)
-    found = _run(network, size)
-    if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != len(spotted(size)):
-        shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    if not isinstance(answer, Tensor) or answer.ndim != 2 or len(answer) != 1:
+        shape = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
         raise ValueError(
-            f"model: expected logits [images, classes], got {shape}; wrap the network in a module of its own"
+            f"model: expected logits [1, classes] for one image, got {shape}; wrap the network in a module"
         )
-    return done
+    return answer, done
 
 
 def _in_mapping(output: object) -> bool:
@@ -103,14 +101,12 @@ _CHANGES: tuple[tuple[str, Callable[..., bool], Callable[..., object]], ...] = (
 )
 
 
-def _fits_labels(classifier: Classifier) -> None:
+def _fits_labels(classifier: Classifier, outputs: int) -> None:
     """Raise ValueError where the outputs cannot mean the classes of the label space."""
-    found = _run(classifier.network, classifier.input_size)
-    assert isinstance(found, Tensor)
     count = len(classifier.classes) if classifier.classes is not None else LABEL_SPACES.get(str(classifier.label_space))
-    if count is not None and count != found.shape[1]:
+    if count is not None and count != outputs:
         raise ValueError(
-            f"model: {found.shape[1]} outputs, but {count} classes "
+            f"model: {outputs} outputs, but {count} classes "
             + ("are listed" if classifier.classes is not None else f"in the label space {classifier.label_space}")
             + "; give `classes` (the class of each output), or the label space null where they mean something else"
         )
