@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -255,5 +255,6 @@ def with_tensors(tree: object, tensors: Iterator[Tensor]) -> object:
         return type(tree)((key, with_tensors(part, tensors)) for key, part in tree.items())
     if isinstance(tree, tuple | list):
         parts = [with_tensors(part, tensors) for part in tree]
-        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
+        kind: Any = type(tree)
+        return kind(*parts) if hasattr(tree, "_fields") else kind(parts)
     return tree
