@@ -515,6 +515,7 @@ def test_dix_decide_and_dix_report_print_the_verdicts(tmp_path: Path, capsys: py
     page = (tmp_path / "table.md").read_text(encoding="utf-8")
     assert "## Verdicts while running" in page
     assert "6 comparisons: 4 all images read, 2 decided" in page
+    assert '<section id="decided">' in (tmp_path / "index.html").read_text(encoding="utf-8")
     lines = (tmp_path / "verdicts.csv").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 1 + 6
     assert lines[2].startswith("tested,made,halves,deletion,good,poor,good,any time,decided,")

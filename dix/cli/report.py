@@ -231,7 +231,7 @@ def documents(
         "claims.csv": render_claims_csv(table),
         "table.md": render_markdown(table) + (f"\n{decided}" if decided else ""),
         "table.tex": render_latex(table),
-        "index.html": render_html(table, gallery_of(folder, table, evidence), curves=curves),
+        "index.html": render_html(table, gallery_of(folder, table, evidence), curves=curves, courses=courses),
     }
 
 

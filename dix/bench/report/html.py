@@ -15,10 +15,11 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from dix.bench.report import html_parts, html_results, notes
+from dix.bench.report import html_parts, html_results, notes, verdicts
 from dix.bench.report.html_parts import GalleryItem, image_uri
 from dix.bench.report.html_results import TONES
 from dix.bench.tables.curves import CurvePanel
+from dix.bench.tables.decide import Course
 from dix.bench.tables.table import Table
 
 __all__ = ["GalleryItem", "image_uri", "render_html"]
@@ -31,16 +32,25 @@ def render_html(
     gallery: Sequence[GalleryItem] = (),
     provenance: Mapping[str, Any] | None = None,
     curves: Sequence[CurvePanel] = (),
+    courses: Sequence[Course] = (),
 ) -> str:
     """The whole report as one page.
 
     provenance: what the numbers depend on (see `tables.Evidence`); by default the table's own. Its `cost` becomes a
-    section by itself. Raises ValueError for an image in a format that browsers do not show.
+    section by itself. courses: of runs until all is decided. Raises ValueError for an image in a format that browsers
+    do not show.
     """
     about = table.provenance if provenance is None else provenance
     script = (FOLDER / "report.js").read_text(encoding="utf-8")
     claims = html_results.claims(table)
-    parts = {"results": True, "claims": claims, "curves": curves, "gallery": gallery, "provenance": True}
+    parts = {
+        "results": True,
+        "claims": claims,
+        "decided": courses,
+        "curves": curves,
+        "gallery": gallery,
+        "provenance": True,
+    }
     parts["cost"] = about.get("cost")
     return _template().render(
         title=table.title or "Benchmark of explanations",
@@ -51,6 +61,9 @@ def render_html(
         level=f"{100 * table.bootstrap.level:g} %",
         groups=[html_results.group(table, blocks) for blocks in notes.groups(table).values()],
         claims=claims,
+        decided=verdicts.course_views(courses, table.labels),
+        decided_rule=verdicts.RULE,
+        decided_header=verdicts.HEADER,
         legend=html_parts.legend(table, curves),
         curves=html_parts.curve_groups(table, curves),
         gallery=[html_parts.example(table, item) for item in gallery],

@@ -21,6 +21,7 @@ RULE = (
     "images that count in it; read: images of the order up to it, beyond which rows are kept and not read; the "
     "interval is that of the sequence at n, at the level of one comparison."
 )
+HEADER = ("Metric", "Pair", "better", "lead", "low", "high", "n", "read", "why it ended", "verdict holds")
 FIELDS = ("protocol", "dataset", "model", "metric", "first", "second", "better", "kind", "reason", "n", "read", "lead")
 MORE = ("low", "high", "level")
 
@@ -31,11 +32,29 @@ def courses_markdown(courses: Sequence[Course], labels: Labels) -> str:
         return ""
     parts = ["## Verdicts while running", RULE]
     for course in courses:
-        settings = ", ".join(f"{name} {value}" for name, value in course.settings.items())
+        rows = [[*map(markdown_escape, _row(verdict, labels))] for verdict in course.verdicts]
+        body = markdown_table(HEADER, rows, 3)
         parts.append(f"### {markdown_escape(', '.join(course.block))}")
-        parts.append(f"{markdown_escape(settings)}; {_counts(course.verdicts)}; {_work(course)}.")
-        parts.append(_folded(course, labels))
+        parts.append(markdown_escape(_about(course)))
+        parts.append(f"<details><summary>Every comparison</summary>\n\n{body}\n\n</details>")
     return "\n\n".join(parts) + "\n"
+
+
+def course_views(courses: Sequence[Course], labels: Labels) -> list[dict[str, object]]:
+    """The same for the HTML page, whose template escapes every text."""
+    return [
+        {
+            "title": ", ".join(course.block),
+            "about": _about(course),
+            "rows": [_row(verdict, labels) for verdict in course.verdicts],
+        }
+        for course in courses
+    ]
+
+
+def _about(course: Course) -> str:
+    settings = ", ".join(f"{name} {value}" for name, value in course.settings.items())
+    return f"{settings}; {_counts(course.verdicts)}; {_work(course)}."
 
 
 def _counts(verdicts: Sequence[Verdict]) -> str:
@@ -51,19 +70,12 @@ def _work(course: Course) -> str:
     return f"{decimals(share, 1)} % of the rows of {len(course.needed)} cells over {course.length:,} images were needed"
 
 
-def _folded(course: Course, labels: Labels) -> str:
-    header = ["Metric", "Pair", "better", "lead", "low", "high", "n", "read", "why it ended", "verdict holds"]
-    rows = [_row(verdict, labels) for verdict in course.verdicts]
-    body = markdown_table(header, rows, 3)
-    return f"<details><summary>Every comparison</summary>\n\n{body}\n\n</details>"
-
-
 def _row(verdict: Verdict, labels: Labels) -> list[str]:
     metric, first, second = verdict.comparison
     better = labels.method(verdict.winner) if verdict.winner else NOTHING
     names = (labels.metric(metric), f"{labels.method(first)}, {labels.method(second)}", better)
     numbers = map(signed, (verdict.lead, verdict.low, verdict.high))
-    return [*map(markdown_escape, names), *numbers, str(verdict.n), str(verdict.read), verdict.reason, verdict.kind]
+    return [*names, *numbers, str(verdict.n), str(verdict.read), verdict.reason, verdict.kind]
 
 
 def courses_csv(courses: Iterable[Course]) -> str:
