@@ -118,8 +118,8 @@ def exhausted(draw: Draw, generator: np.random.Generator) -> Floats:
 def looks(runs: int) -> Iterator[list[str]]:
     """The share of runs in which one pair of equal methods is ever decided at the looks."""
     fewer = max(1, runs // 10)  # an area takes a hundred times as long
-    yield ["ratio of sums", str(runs), *(_looked(ratio, size, runs) for size in (100, 800))]
-    yield ["area under the median curve", str(fewer), *(_looked(area, size, fewer) for size in (100, 800))]
+    yield ["ratio of sums", str(runs), *(_looked(ratio, size, runs) for size in (200, 800))]
+    yield ["area under the median curve", str(fewer), *(_looked(area, size, fewer) for size in (200, 800))]
 
 
 def _looked(make: Callable[[np.random.Generator, int], Column], size: int, runs: int) -> str:
@@ -285,7 +285,7 @@ def simulated(runs: int) -> str:
         "over these very images are equal, drawn without replacement.",
         _table(["scores", "one pair", f"{pairs} pairs", "near null", "without replacement"], families(runs)),
         "One pair of equal methods at looks up to the last image, in % of runs with a verdict, at alpha 5 %:",
-        _table(["score", "runs", "100 images, one look", "800 images, four looks"], looks(runs)),
+        _table(["score", "runs", "200 images, one look", "800 images, three looks"], looks(runs)),
         f"Median images until a lead is decided at alpha = .05 / {TABLE1} (Table 1: 66 pairs, 8 metrics), {runs // 20} "
         "runs, by confidence sequence: bets on a grid (what is used), hedged capital with predictable plug-in bets, "
         "and empirical Bernstein (all Waudby-Smith and Ramdas 2023); fixed size: a test of 80 % power at that level.",

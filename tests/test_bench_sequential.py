@@ -36,6 +36,7 @@ from dix.bench.tables.sequential import (
     AT_LOOKS,
     AT_THE_END,
     DECIDED,
+    TOO_FEW,
     WAITING,
     Cell,
     Comparison,
@@ -241,21 +242,24 @@ def test_a_cell_is_needed_up_to_its_last_decision() -> None:
 
 
 def test_looks_double_and_end_with_the_last_image() -> None:
-    assert Rule(0.05, 25, 1000).looks == (100, 200, 400, 800, 1000)
+    assert Rule(0.05, 25, 1000).looks == (200, 400, 800, 1000)
     assert Rule(0.05, 300, 1000).looks == (300, 600, 1000)
-    assert Rule(0.05, 25, 40).looks == (40,)
+    assert Rule(0.05, 25, 200).looks == (200,)
+    assert Rule(0.05, 25, 199).looks == ()
+    short = verdict(np.full(199, 9.0), np.zeros(199), metric=Mean(bounds=None))
+    assert (short.winner, short.reason) == ("", TOO_FEW)
 
 
 def test_a_look_gives_students_interval_at_its_share_of_the_level() -> None:
-    first, second = two(10, n=150, lead=0.5)
+    first, second = two(10, n=300, lead=0.5)
     found = verdict(first, second, metric=Mean(bounds=None))
-    assert (found.kind, found.winner, found.n) == (AT_LOOKS, "", 150)
+    assert (found.kind, found.winner, found.n) == (AT_LOOKS, "", 300)
     difference = first - second
-    half = stats.t.ppf(1 - 0.05 / 2 / 2, 149) * difference.std(ddof=1) / math.sqrt(150)  # two looks: 100 and 150
+    half = stats.t.ppf(1 - 0.05 / 2 / 2, 299) * difference.std(ddof=1) / math.sqrt(300)  # two looks: 200 and 300
     assert found.high - found.low == pytest.approx(2 * half, rel=0.12)  # 500 resamples: 3 % each, thrice over
     assert found.lead == pytest.approx(difference.mean())
     early = verdict(first + 30, second, metric=Mean(bounds=None))
-    assert (early.winner, early.read) == ("a", 100)
+    assert (early.winner, early.read) == ("a", 200)
 
 
 def test_lower_is_better_turns_the_winner_round() -> None:
@@ -496,9 +500,9 @@ def test_a_pilot_of_scores_at_looks_foresees_the_look(tmp_path: Path) -> None:
     made = family(second + difference, second, metric=Mean(bounds=None))
     counts = generator.multinomial(4000, np.full(4000, 1 / 4000), size=100).astype(float)
     [pursuit] = made.pursuits
-    needed = (stats.norm.ppf(1 - 0.05 / 7 / 2) * 20 / 5) ** 2
+    needed = (stats.norm.ppf(1 - 0.05 / 6 / 2) * 20 / 5) ** 2
     assert np.median(pursuit.outlook(counts, np.arange(4000))) == next(k for k in made.rule.looks if k >= needed)
-    assert len(made.rule.looks) == 7
+    assert len(made.rule.looks) == 6
 
 
 # Commands

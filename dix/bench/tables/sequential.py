@@ -24,8 +24,9 @@ from dix.bench.tables.statistics import TIE, Bootstrap, Column, Draws, Floats
 ANY_TIME, AT_LOOKS = "any time", "at looks"
 #: Why a comparison reads no further.
 DECIDED, AT_THE_END, WAITING = "decided", "all images read", "rows are missing"
-#: Places of the order before the first look; each further look doubles it.
-FIRST_LOOK = 100
+TOO_FEW = "too few images for a look"
+#: Places of the order before the first look, below which resampling is too rough; each further look doubles it.
+FIRST_LOOK = 200
 #: Resamples of a look: they only have to give a standard error.
 RESAMPLES = 500
 
@@ -68,12 +69,12 @@ class Rule:
 
     @property
     def looks(self) -> tuple[int, ...]:
-        """The places of the order at which scores that are no bounded means are resampled."""
-        first = min(max(FIRST_LOOK, self.least), self.length)
-        doubled = [first]
-        while 2 * doubled[-1] < self.length:
-            doubled.append(2 * doubled[-1])
-        return tuple(dict.fromkeys([*doubled, self.length]))
+        """The places of the order at which scores that are no bounded means are resampled; none in a short order."""
+        looks, place = [], max(FIRST_LOOK, self.least)
+        while place < self.length:
+            looks.append(place)
+            place *= 2
+        return (*looks, self.length) if self.length >= FIRST_LOOK else ()
 
 
 @dataclass(frozen=True)
@@ -240,11 +241,15 @@ class Pursuit:
         self.winner = self.comparison.first if better else self.comparison.second
         self.read = read
 
+    @property
+    def pending(self) -> str:
+        """Why nothing is decided."""
+        return AT_THE_END if self.read == self.rule.length else WAITING
+
     def verdict(self) -> Verdict:
         """What is known so far."""
         n = len(self.places(0, self.read))
-        end = AT_THE_END if self.read == self.rule.length else WAITING
-        reason = DECIDED if self.winner else end
+        reason = DECIDED if self.winner else self.pending
         return Verdict(self.comparison, self.kind, self.winner, reason, n, self.read, *self.estimate(), 1 - self.level)
 
 
@@ -305,6 +310,11 @@ class Looks(Pursuit):
             if self.read < look <= self.complete and not self.winner:
                 self._look(look)
 
+    @property
+    def pending(self) -> str:
+        """Why nothing is decided."""
+        return super().pending if self.rule.looks else TOO_FEW
+
     def _look(self, look: int) -> None:
         self.read = look
         places = self.places(0, look)
@@ -328,7 +338,7 @@ class Looks(Pursuit):
         """From the spread of the resamples, which shrinks with the root of the images; at the next look."""
         drawn = [self.family.tracks[cell].column(places.tolist(), self._metric).reduce(counts) for cell in self._cells]
         leads = drawn[0] - drawn[1]
-        reach = float(special.ndtri(1 - self.level / len(self.rule.looks) / 2)) * float(np.nanstd(leads))
+        reach = float(special.ndtri(1 - self.level / max(1, len(self.rule.looks)) / 2)) * float(np.nanstd(leads))
         with np.errstate(divide="ignore", invalid="ignore"):
             images = len(places) * (reach / np.abs(leads)) ** 2
         looks = np.array([*self.rule.looks, np.inf])
