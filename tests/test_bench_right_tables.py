@@ -9,10 +9,11 @@ from support.table_frames import METRICS, Mean, Ratio, rows_of
 from dix.bench.report.markdown import render_markdown
 from dix.bench.report.notes import notes
 from dix.bench.tables import build as tables
-from dix.bench.tables import signflip
-from dix.bench.tables.samples import Block
+from dix.bench.tables import signflip, statistics
+from dix.bench.tables.samples import Block, Sample
 from dix.bench.tables.statistics import Bootstrap, Draws
 from dix.bench.tables.table import Evidence, Plan
+from dix.metrics.median_curve import MedianArea
 
 BLOCK = Block("thesis", "photos", "mine")
 QUICK = Bootstrap(resamples=500)
@@ -240,3 +241,27 @@ def test_an_own_run_gets_verdicts():
         "ig": "worse",
         "lift": "undecided at this n",
     }
+
+
+def test_the_p_value_of_a_score_of_curves_is_of_the_curves_whatever_else_is_stored():
+    """SIC stores the ends of each curve besides; two methods drawn alike must not differ with certainty."""
+
+    class Curves:
+        def summary(self, value, parts, curve):
+            return MedianArea(curve, ~np.isnan(value), True)
+
+    generator = np.random.default_rng(3)
+    images = tuple(f"i{k:03d}" for k in range(200))
+    draws = []
+    for _ in range(2):
+        steps = np.sort(generator.random((200, 13)), axis=1)
+        curve = np.concatenate([np.linspace(0.01, 0.9, 13) + np.zeros((200, 1)), steps], axis=1)
+        sample = Sample(images, steps.mean(axis=1), steps[:, :2], curve, ("",) * 200, ("",) * 200)
+        draws += statistics.resample([sample.column(Curves())], Bootstrap(resamples=200))
+    apart = draws[0] - draws[1]
+    shares = signflip.contributions(*draws)
+    assert shares.mean() == pytest.approx(apart.estimate)
+    error = shares.std() / np.sqrt(200)
+    assert error == pytest.approx(np.std(apart.draws), rel=0.2)
+    p = signflip.paired_test(*draws, Bootstrap()).p
+    assert p == pytest.approx(2 * stats.norm.sf(abs(apart.estimate) / np.std(apart.draws)), abs=0.1)

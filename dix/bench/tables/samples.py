@@ -123,7 +123,7 @@ class Sample:
     def column(self, metric: Summarised) -> Column:
         """The images that count, with the metric's own way to reduce them."""
         value, parts, curve = self.counted()
-        weighed = parts if parts.size else None
+        weighed = parts if parts.size and not curve.size else None  # a score of curves is not one of its parts
         return Column(value, metric.summary(value, parts, curve), parts=weighed, summary=metric.summary)
 
 
