@@ -259,9 +259,9 @@ def test_the_p_value_of_a_score_of_curves_is_of_the_curves_whatever_else_is_stor
         sample = Sample(images, steps.mean(axis=1), steps[:, :2], curve, ("",) * 200, ("",) * 200)
         draws += statistics.resample([sample.column(Curves())], Bootstrap(resamples=200))
     apart = draws[0] - draws[1]
-    shares = signflip.contributions(*draws)
+    shares = signflip.contributions(draws[0], draws[1])
     assert shares.mean() == pytest.approx(apart.estimate)
     error = shares.std() / np.sqrt(200)
     assert error == pytest.approx(np.std(apart.draws), rel=0.2)
-    p = signflip.paired_test(*draws, Bootstrap()).p
+    p = signflip.paired_test(draws[0], draws[1], Bootstrap()).p
     assert p == pytest.approx(2 * stats.norm.sf(abs(apart.estimate) / np.std(apart.draws)), abs=0.1)
