@@ -240,8 +240,8 @@ def unwrapped(network: nn.Module) -> tuple[nn.Module, str]:
 
 
 def _timm_attention(network: nn.Module) -> Attention:
-    """Of timm's VisionTransformer."""
-    count = len(network.get_submodule("blocks")._modules)
+    """Of timm's VisionTransformer; without blocks there is none."""
+    count = len(getattr(network, "blocks", ()))
     prefix = int(getattr(network, "num_prefix_tokens", 0))
     return Attention(tuple(f"blocks.{i}.attn.attn_drop" for i in range(count)), prefix)
 
