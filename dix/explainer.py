@@ -7,7 +7,7 @@ attribution into a map over the image, S the set of layers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
@@ -18,7 +18,7 @@ from dix.attention import BlockAttention, attention_runs
 from dix.capture import gradients
 from dix.classifier import Classifier
 from dix.integrate import PHI, Baseline, Phi, Rule, baseline, quadrature
-from dix.maps import Resize, min_max, resize
+from dix.maps import Resize, by_maximum, min_max, resize
 from dix.passes import Passes, Rows, Score, halving, rows
 
 #: What a method is to a table: a rival that is compared, the proposed method, or a control that is only shown.
@@ -26,6 +26,15 @@ from dix.passes import Passes, Rows, Score, halving, rows
 BASELINE, PROPOSED, CONTROL = "baseline", "proposed", "control"
 #: Aliases of the layers L, L-1 and L-2 of a CNN.
 DEPTHS = ("last", "second", "third")
+
+Normalise = bool | Literal["maximum", "positive"]
+#: How a layer's map is brought to one scale with the others'; see `Dix`.
+NORMALISE: Mapping[Normalise, Callable[[Tensor], Tensor]] = {
+    True: min_max,
+    False: lambda maps: maps,
+    "maximum": by_maximum,
+    "positive": lambda maps: by_maximum(maps.relu()),
+}
 
 
 @runtime_checkable
@@ -205,9 +214,11 @@ class Dix:
     min-max of each image's map. ViT: x is the attention of the last blocks, z = 0, and phi with psi is Gradient
     Rollout, whose result has no factor h since it is a map over patches already.
 
-    depth: |S|, 1 to 3. phi: "product" (r g, the thesis), "gradient" (DIX-GRADS) or "rectified" (ReLU(r) ReLU(g)).
-    combine: "mean" (Eq. 6), "sum" or "product" (DIX-MUL) of the layers' maps. normalise: min-max each layer's map
-    before they are combined; without it the layer with the largest magnitudes decides alone.
+    depth: |S|, 1 to 3. phi: "product" (r g, the thesis) or "gradient" (g, DIX-GRADS); "rectified" (ReLU(r) ReLU(g)) or
+    "positive_gradient" (ReLU(g)). combine: "mean" (Eq. 6), "sum" or "product" (DIX-MUL) of the layers' maps.
+    normalise: what is done to each layer's map before they are combined. True: scale it to [0, 1] by its minimum and
+    maximum; "maximum": divide it by its maximum, which leaves 0 where it is; "positive": cut off what is negative, then
+    the same; False: nothing, and the layer with the largest magnitudes decides alone.
     """
 
     version: ClassVar[int] = 1
@@ -216,7 +227,7 @@ class Dix:
     phi: Phi = "product"
     path: PathIntegral = field(default_factory=PathIntegral)
     combine: Literal["mean", "sum", "product"] = "mean"
-    normalise: bool = True
+    normalise: Normalise = True
     resize: Resize = "bilinear"
     rollout: Rollout = field(default_factory=Rollout)
     per_step: bool = False
@@ -230,6 +241,8 @@ class Dix:
             raise ValueError(f"phi: expected one of {', '.join(PHI)}, got {self.phi!r}")
         if self.combine not in _COMBINE:
             raise ValueError(f"combine: expected one of {', '.join(_COMBINE)}, got {self.combine!r}")
+        if self.normalise not in NORMALISE:
+            raise ValueError(f"normalise: expected true, false, maximum or positive, got {self.normalise!r}")
 
     def unsupported(self, classifier: Classifier) -> str:
         """Why this classifier cannot be explained, or ""."""
@@ -244,7 +257,7 @@ class Dix:
         """[B, H, W] maps at the images' resolution."""
         layer_maps = self._vit_maps(passes) if passes.classifier.kind == "vit" else self._cnn_maps(passes)
         resized = [resize(m, passes.size, self.resize) for m in layer_maps]
-        return _COMBINE[self.combine](torch.stack([min_max(m) if self.normalise else m for m in resized]))
+        return _COMBINE[self.combine](torch.stack([NORMALISE[self.normalise](m) for m in resized]))
 
     def _cnn_maps(self, passes: Passes) -> list[Tensor]:
         maps = []

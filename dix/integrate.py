@@ -10,7 +10,7 @@ from torch import Tensor
 
 Rule = Literal["right", "left", "midpoint", "trapezoid", "gauss"]
 Baseline = Literal["channel_min", "zero", "mean", "noise"]
-Phi = Literal["product", "gradient", "rectified"]
+Phi = Literal["product", "gradient", "rectified", "positive_gradient"]
 
 
 def quadrature(rule: Rule, steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -57,9 +57,10 @@ def baseline(kind: Baseline, activation: Tensor, noise: Tensor | None = None) ->
     raise ValueError(f"baseline: expected channel_min, zero, mean or noise, got {kind!r}")
 
 
-#: phi(r, g) of Eq. 3 by name: the thesis's product, Eq. 2's plain gradient, and the released code's rectified product.
+#: phi(r, g) of Eq. 3 by name: the thesis's product and Eq. 2's plain gradient, and both as the released code rectifies.
 PHI: Mapping[Phi, Callable[[Tensor, Tensor], Tensor]] = {
     "product": lambda r, g: r * g,
     "gradient": lambda r, g: g,
     "rectified": lambda r, g: r.relu() * g.relu(),
+    "positive_gradient": lambda r, g: g.relu(),
 }

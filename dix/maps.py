@@ -28,6 +28,17 @@ def min_max(maps: Tensor) -> Tensor:
     return (maps - low.view(shape)) / span.view(shape)
 
 
+def by_maximum(maps: Tensor) -> Tensor:
+    """Maps [B, ...] divided each by its largest value, so that 0 stays 0.
+
+    Where no value is positive, by the largest magnitude; a map of zeros stays zero.
+    """
+    flat = maps.flatten(1)
+    high, size = flat.amax(dim=1), flat.abs().amax(dim=1)
+    scale = torch.where(high > 0, high, torch.where(size > 0, size, torch.ones_like(size)))
+    return maps / scale.view(-1, *[1] * (maps.ndim - 1))
+
+
 def faults(maps: Tensor) -> list[str]:
     """For each map [B, H, W]: "not finite" (NaN or infinite values), "constant", or "" if it is sound."""
     flat = maps.flatten(1)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from dix.classifier import Classifier, Weights
 from dix.explainer import Dix, LayerSums, PathIntegral
 from dix.integrate import baseline, quadrature
-from dix.maps import faults, min_max, resize
+from dix.maps import by_maximum, faults, min_max, resize
 from dix.passes import Passes
 
 ALIASES = ("last", "second", "third")
@@ -36,9 +36,13 @@ def literal_sum(
     return (x - z) / steps * total
 
 
-def literal_map(m: Tensor, normalise: bool) -> Tensor:
-    """Psi of Sec. 4.1: channel mean, resize, and min-max where asked for."""
+def literal_map(m: Tensor, normalise: bool | str) -> Tensor:
+    """Psi of Sec. 4.1: channel mean, resize, and the scale that is asked for."""
     full = F.interpolate(m.mean(dim=0)[None, None], size=(SIDE, SIDE), mode="bilinear", align_corners=False)[0, 0]
+    if normalise == "positive":
+        full = full.clamp(min=0)
+    if normalise in ("maximum", "positive"):
+        return full / full.max() if full.max() > 0 else full / full.abs().max().clamp(min=1e-300)
     return (full - full.min()) / (full.max() - full.min()) if normalise else full
 
 
@@ -46,6 +50,7 @@ PHIS = {
     "product": lambda r, g: r * g,
     "gradient": lambda r, g: g,
     "rectified": lambda r, g: r.clamp(min=0) * g.clamp(min=0),
+    "positive_gradient": lambda r, g: g.clamp(min=0),
 }
 
 
@@ -91,8 +96,10 @@ def test_layer_sums_are_the_equations(kind: str, phi: str) -> None:
         (Dix(depth=3, phi="gradient"), lambda maps: (maps[0] + maps[1] + maps[2]) / 3),
         (Dix(depth=2, phi="rectified"), lambda maps: (maps[0] + maps[1]) / 2),
         (Dix(depth=3, normalise=False), lambda maps: (maps[0] + maps[1] + maps[2]) / 3),
+        (Dix(depth=3, normalise="maximum"), lambda maps: (maps[0] + maps[1] + maps[2]) / 3),
+        (Dix(depth=2, normalise="positive"), lambda maps: (maps[0] + maps[1]) / 2),
     ],
-    ids=["dix1", "dix2", "dix3", "mul", "sum", "grads", "rect", "raw"],
+    ids=["dix1", "dix2", "dix3", "mul", "sum", "grads", "rect", "raw", "maximum", "positive"],
 )
 def test_maps_are_the_equations(kind: str, method: Dix, literal: Callable[[list[Tensor]], Tensor]) -> None:
     classifier, images = small_cnn(kind), pixels(2)
@@ -389,3 +396,14 @@ def test_one_step_of_the_right_rule_is_gradient_times_activation_alone() -> None
         h, sums = passes.get(LayerSums(layer, PathIntegral(steps=1)))
         torch.testing.assert_close(sums["product"], passes.activation(layer) * passes.gradient(layer))
         assert h.shape == sums["product"].shape
+
+
+def test_by_maximum_leaves_zero_where_it_is() -> None:
+    maps = torch.tensor([[[4.0, 0.0, -2.0]], [[-4.0, 0.0, -2.0]], [[0.0, 0.0, 0.0]]])
+    expected = torch.tensor([[[1.0, 0.0, -0.5]], [[-1.0, 0.0, -0.5]], [[0.0, 0.0, 0.0]]])
+    assert torch.equal(by_maximum(maps), expected)
+
+
+def test_an_unknown_scale_is_refused() -> None:
+    with pytest.raises(ValueError, match="normalise: expected true, false, maximum or positive, got 'minimum'"):
+        Dix(normalise="minimum")  # type: ignore[arg-type]

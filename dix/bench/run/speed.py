@@ -18,9 +18,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from dix.classifier import Classifier
-from dix.explainer import DEPTHS, Dix, Explainer
+from dix.explainer import DEPTHS, NORMALISE, Dix, Explainer
 from dix.integrate import PHI, baseline, quadrature
-from dix.maps import min_max, resize
+from dix.maps import resize
 from dix.passes import Passes
 from dix.seeding import generator
 
@@ -91,7 +91,7 @@ def _literal_image(classifier: Classifier, image: Tensor, method: Dix, target: i
         chosen = int(classifier.logits(image).argmax()) if target is None else target
     maps = [_literal_layer(classifier, image, method, classifier.layer(d), chosen) for d in DEPTHS[: method.depth]]
     resized = [resize(m, (image.shape[-2], image.shape[-1]), method.resize) for m in maps]
-    return torch.stack([min_max(m) if method.normalise else m for m in resized]).mean(dim=0)
+    return torch.stack([NORMALISE[method.normalise](m) for m in resized]).mean(dim=0)
 
 
 def _literal_layer(classifier: Classifier, image: Tensor, method: Dix, layer: str, target: int) -> Tensor:
