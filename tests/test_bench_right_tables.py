@@ -174,6 +174,25 @@ def test_few_images_are_said_and_one_has_no_rank():
     assert "not ranked, for too few shared images: GC, DIX3 (n = 1)" in "\n".join(notes(table, [BLOCK]))
 
 
+def test_a_lead_over_few_images_is_said_where_the_cells_have_more():
+    generator = np.random.default_rng(4)
+    value = generator.uniform(0, 90, 12)
+    both = [
+        rows("gc", "neg", np.where(np.arange(12) < 9, value, np.nan)),
+        rows("dix3", "neg", value + generator.normal(1, 1, 12)),
+    ]
+    table = build(both)
+    found = line(table, "neg")
+    assert (found["dix3"].n, found["dix3"].shared) == (12, 9)
+    assert found["dix3"].note == "lead: n below 10: may cover less than 95 %"
+    assert found["gc"].note == "n below 10: may cover less than 95 %"
+    text = render_markdown(table)
+    assert "| 9 (few) |" in text
+    assert "Few images are fewer than 10: the interval may cover less than 95 %" in text
+    enough = render_markdown(build([rows("gc", "neg", value), rows("dix3", "neg", value + generator.normal(size=12))]))
+    assert "(few)" not in enough
+
+
 def test_nobody_is_second_with_everybody():
     frames = [rows(f"m{k:02}", "pic", np.zeros(5)) for k in range(25)]
     winner = rows("winner", "pic", [0, 0, 100.0, 0, 0])

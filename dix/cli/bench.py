@@ -46,7 +46,7 @@ def _methods(arguments: argparse.Namespace) -> int:
 
 
 def _libraries(arguments: argparse.Namespace) -> int:
-    from dix.cli.bench_libraries import compare
+    from dix.cli.bench_libraries import library_timings
 
     chosen = open_job(composed([*overrides_of(arguments), "run.threads=1", "run.device=cpu"]))
     torch.set_flush_denormal(True)  # random weights saturate the softmax: its tiny gradients would slow both sides down
@@ -55,7 +55,7 @@ def _libraries(arguments: argparse.Namespace) -> int:
     images = torch.rand(arguments.batch, 3, size, size, generator=generator(0, "bench"))
     print(f"{runtime.machine(model.device)}; {model.name}, weights: {model.weights.source}; batch {arguments.batch}")
     print(f"{'':<6} {'here':>9} {'library':>9} {'ratio':>9}  CPU seconds an image")
-    for row in compare(model, dict(chosen.methods), images, arguments.steps):
+    for row in library_timings(model, dict(chosen.methods), images, arguments.steps):
         print(row, flush=True)
     return 0
 

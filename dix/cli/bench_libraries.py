@@ -27,7 +27,7 @@ ABLATED = 1 / 32
 
 
 @dataclass(frozen=True)
-class Comparison:
+class LibraryTiming:
     """Seconds per image of one method, ours and the library's. note: how the library's time was got."""
 
     method: str
@@ -41,7 +41,9 @@ class Comparison:
         return f"{self.method:<6} {self.ours:9.3f} {self.library:9.3f} {ratio:8.1f}x  {self.note}"
 
 
-def compare(classifier: Classifier, methods: dict[str, Any], images: Tensor, steps: int) -> Iterator[Comparison]:
+def library_timings(
+    classifier: Classifier, methods: dict[str, Any], images: Tensor, steps: int
+) -> Iterator[LibraryTiming]:
     """Compare those of `methods` that a library has, explaining images [B, 3, S, S].
 
     steps: of GIG and BIG on both sides, few, since the library needs minutes for the usual numbers.
@@ -54,7 +56,7 @@ def compare(classifier: Classifier, methods: dict[str, Any], images: Tensor, ste
                 tried = replace(method, steps=steps) if hasattr(method, "steps") else method
                 run, share, note = LIBRARIES[name]
                 library = cpu(lambda run=run: run(classifier, images[:1], steps)) / share  # type: ignore[misc]
-                yield Comparison(method.label, _ours(classifier, tried, images), library, note.format(steps=steps))
+                yield LibraryTiming(method.label, _ours(classifier, tried, images), library, note.format(steps=steps))
 
 
 def _grad_cam() -> Any:

@@ -92,7 +92,7 @@ def _webp(image: np.ndarray) -> int:
     return buffer.tell()
 
 
-def compare(kind: str, count: int, side: int) -> str:
+def against_library(kind: str, count: int, side: int) -> str:
     """Two lines: this project's SIC + AIC and the library's, per map, how far the results are apart, and how the time
     here compares with that of the encoder alone, below which nothing that counts bytes can go.
     """
@@ -168,7 +168,7 @@ def report(side: int, images: int) -> int:
     print("SIC + AIC, CPU seconds a map;", ", ".join(f"{k} {v}" for k, v in Codec().provenance().items()))
     with threadpool_limits(1):
         for kind in ("cam", "grainy"):
-            print(compare(kind, images, side), flush=True)
+            print(against_library(kind, images, side), flush=True)
         print("\nEach metric, CPU milliseconds a map (equal probes are asked once in a run)")
         print(*each_metric(side), sep="\n")
     return 0

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dix.bench.run import runtime
 from dix.bench.run.job import Job
-from dix.bench.sanity.compare import Outcome, compare
+from dix.bench.sanity.compare import SeriesOutcome, run_series
 from dix.bench.sanity.figures import figures_of
 from dix.bench.sanity.report import documents
 from dix.bench.sanity.series import Series, data_series, parameter_series
@@ -60,7 +60,7 @@ def _run(config: DictConfig, action: str) -> None:
     for series in _series(config, action, made.classifier, settings):
         start = time.monotonic()
         with progress_of(made, config.run.progress) as progress:
-            outcome = compare(made, series, settings, store, progress)
+            outcome = run_series(made, series, settings, store, progress)
         seconds = time.monotonic() - start
         if outcome.images:
             name = f"sanity--{made.name}--{series.name}-r{series.repeat}"
@@ -106,7 +106,7 @@ def _plain(config: DictConfig) -> DictConfig:
     return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
 
 
-def _say(made: Job, series: Series, outcome: Outcome, seconds: float) -> None:
+def _say(made: Job, series: Series, outcome: SeriesOutcome, seconds: float) -> None:
     for method, reason in outcome.skipped.items():
         print(f"skipped {method}: {reason}")
     for image, reason in outcome.unread.items():

@@ -211,7 +211,8 @@ def _claim_row(table: Table, claim: Claim) -> View:
         "lead": signed(claim.lead),
         "lead_sort": sort_key(claim.lead),
         "interval": "" if np.isnan(claim.low) else f"{signed(claim.low)} to {signed(claim.high)}",
-        "n": claim.n,
+        "n": notes.claim_images(claim),
+        "n_sort": claim.n,
         "p": p_value(claim.p),
         "p_sort": sort_key(claim.p),
     }

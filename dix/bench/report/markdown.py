@@ -11,6 +11,7 @@ from dix.bench.report.notes import (
     NOTHING,
     UNMEASURED,
     cells_of,
+    claim_images,
     claim_rule,
     columns_of,
     decimals,
@@ -140,7 +141,7 @@ def _claim_row(table: Table, claim: Claim) -> list[str]:
         statement(table, claim),
     )
     leads = (claim.printed, claim.lead, claim.low, claim.high)
-    return [*map(markdown_escape, names), *map(signed, leads), str(claim.n), p_value_md(claim.p), claim.verdict]
+    return [*map(markdown_escape, names), *map(signed, leads), claim_images(claim), p_value_md(claim.p), claim.verdict]
 
 
 def p_value_md(p: float) -> str:

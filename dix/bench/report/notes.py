@@ -13,6 +13,7 @@ import numpy as np
 
 from dix.bench.store.cells import Group
 from dix.bench.tables.samples import Block
+from dix.bench.tables.statistics import FEW
 from dix.bench.tables.table import VERDICTS, Claim, Table, TableCell
 
 OUTSIDE = "†"
@@ -138,8 +139,14 @@ def claim_rule(table: Table) -> str:
         "A lead is positive where the claimed method is better. It is decided where the sign-flip test of the two "
         f"scores, corrected for all claims of the protocol, has p < {1 - table.bootstrap.level:.2g} and the lead's "
         "interval leaves out 0. A lead that the thesis prints is then confirmed or not confirmed; without a printed "
-        "value the claimed method is better or worse; otherwise it is undecided at this n."
+        "value the claimed method is better or worse; otherwise it is undecided at this n. Few images are fewer than "
+        f"{FEW}: the interval may cover less than {100 * table.bootstrap.level:g} %."
     )
+
+
+def claim_images(claim: Claim) -> str:
+    """Over how many images a lead is, and whether these are few."""
+    return f"{claim.n} (few)" if 1 < claim.n < FEW else str(claim.n)
 
 
 def notes(table: Table, blocks: Sequence[Block]) -> list[str]:

@@ -13,15 +13,16 @@ from torch import Tensor
 from dix.bench.run.batch import Prepared, maps, prepare
 from dix.bench.run.freshness import Freshness, keep_origin
 from dix.bench.run.job import Job
+from dix.bench.sanity.chance import COUNT, Others
 from dix.bench.sanity.series import Series
 from dix.bench.sanity.settings import Sanity
-from dix.bench.sanity.similarity import SIMILARITIES
+from dix.bench.sanity.similarity import SIMILARITIES, Explained, alike
 from dix.bench.sanity.strips import Strip, Strips
 from dix.bench.store.cells import StoredCell
 from dix.bench.store.columns import Row
 from dix.bench.store.results import ResultStore
 from dix.classifier import Classifier
-from dix.datasets.loader import Batch, Loader
+from dix.datasets.loader import Batch, Loader, load
 from dix.explainer import Explainer
 from dix.maps import faults
 from dix.passes import Passes
@@ -32,7 +33,7 @@ FAULTS = ("", "constant", "not finite", "failed", "undefined")
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Likeness:
     """What a row of a sanity test holds: for one image a curve over the series' positions (see `Series`).
 
     test: the series' name. measure: of likeness, a key of SIMILARITIES. size, samples, noise: as in `Sanity`.
@@ -62,7 +63,7 @@ class Comparison:
         return self.name
 
 
-def comparisons(series: Series, settings: Sanity) -> list[Comparison]:
+def likenesses(series: Series, settings: Sanity) -> list[Likeness]:
     """One for each measure. Raises ValueError for an unknown measure or a number out of range."""
     unknown = [m for m in settings.measures if m not in SIMILARITIES]
     if unknown or not settings.measures:
@@ -75,7 +76,7 @@ def comparisons(series: Series, settings: Sanity) -> list[Comparison]:
         )
     noise = settings.noise if settings.samples else 0.0
     return [
-        Comparison(
+        Likeness(
             series.name, m, series.repeat, series.x, series.names, series.init, settings.size, settings.samples, noise
         )
         for m in settings.measures
@@ -83,7 +84,7 @@ def comparisons(series: Series, settings: Sanity) -> list[Comparison]:
 
 
 @dataclass
-class Outcome:
+class SeriesOutcome:
     """What a test did. faulty: (image, position) pairs without a value, by method and fault."""
 
     images: int = 0
@@ -91,14 +92,6 @@ class Outcome:
     skipped: dict[str, str] = field(default_factory=dict)
     unread: dict[str, str] = field(default_factory=dict)
     faulty: dict[str, dict[str, int]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Explained:
-    """Maps [B, h, w] of one method and network, and what is wrong with each ("" where nothing is)."""
-
-    maps: Tensor
-    faults: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -119,13 +112,13 @@ class Shown:
         return Shown(self.images[chosen], self.targets[chosen], tuple(self.ids[i] for i in chosen))
 
 
-def compare(
+def run_series(
     job: Job,
     series: Series,
     settings: Sanity,
     store: ResultStore,
     progress: Callable[[int, int], None] | None = None,
-) -> Outcome:
+) -> SeriesOutcome:
     """Store the curves of every image, method and measure that are not stored yet.
 
     The explained class is what the original network predicts, whatever the altered networks say.
@@ -139,17 +132,18 @@ class _Test:
     """The state of one run of a series."""
 
     def __init__(self, job: Job, series: Series, settings: Sanity, store: ResultStore) -> None:
-        self.comparisons = {c.name: c for c in comparisons(series, settings)}
-        self.job = replace(job, metrics=cast("Mapping[str, Any]", self.comparisons))
+        self.likenesses = {c.name: c for c in likenesses(series, settings)}
+        self.job = replace(job, metrics=cast("Mapping[str, Any]", self.likenesses))
         self.series = series
         self.settings = settings
         self.store = store
         self.cells = self.job.cells()
-        self.outcome = Outcome(skipped=self.job.unsupported())
+        self.outcome = SeriesOutcome(skipped=self.job.unsupported())
         self.methods = {name: m for name, m in job.methods.items() if name not in self.outcome.skipped}
+        self.others: dict[str, Others] = {}
         self.strips = Strips(store.folder.parent, self.job, series, settings.strips)
 
-    def run(self, progress: Callable[[int, int], None]) -> Outcome:
+    def run(self, progress: Callable[[int, int], None]) -> SeriesOutcome:
         """Compute what is missing, batch by batch; rows of a batch are stored together."""
         self.store.open(self.cells.values())
         self.origin = keep_origin(self.job, self.store)
@@ -158,6 +152,7 @@ class _Test:
         run = self.job.run
         batches = iter(Loader(self.job.dataset, self.job.preprocess, todo, run.workers, run.on_error))  # type: ignore[arg-type]
         fresh, lacking = Freshness(self.job, self.store), {indices[0] for indices in todo}
+        self.others = self._others() if todo else {}
         for done, indices in enumerate(grid):
             progress(done, len(grid))
             if indices[0] in lacking:
@@ -168,6 +163,15 @@ class _Test:
                 fresh.check_stored(indices)
         progress(len(grid), len(grid))
         return self.outcome
+
+    def _others(self) -> dict[str, Others]:
+        """By method, its maps of the data set's first images, which every image's map is compared with as well."""
+        first = range(min(COUNT, len(self.job.dataset.ids)))
+        batch = load(self.job.dataset, self.job.preprocess, first, "skip")
+        shown = _heard(prepare(self.job, batch)) if batch.ids else None
+        if shown is None or not shown.ids:
+            return {}
+        return {name: Others(shown.ids, each) for name, each in self._explained(self.job.classifier, shown).items()}
 
     def _open(self, grid: Sequence[Sequence[int]]) -> Iterator[Sequence[int]]:
         """Batches that lack a row or a strip."""
@@ -183,9 +187,8 @@ class _Test:
         if not batch.ids:
             return
         prepared = prepare(self.job, batch)
-        heard = [i for i, why in enumerate(prepared.silent) if not why]
-        shown = Shown(prepared.images.images, prepared.passes.targets, batch.ids).some(heard)
-        rows = self._silent(prepared) + (self._compared(indices, shown) if heard else [])
+        shown = _heard(prepared)
+        rows = self._silent(prepared) + (self._compared(indices, shown) if shown.ids else [])
         contents = dict(zip(batch.ids, batch.contents, strict=True))
         rows = [replace(row, content=contents[row.image], origin=self.origin) for row in rows]
         self.store.append(self.job.group, rows)
@@ -198,7 +201,7 @@ class _Test:
         return [
             Row(self.cells[name, metric].digest, image, float("nan"), reason=why)
             for name in self.methods
-            for metric in self.comparisons
+            for metric in self.likenesses
             for image, why in silent.items()
         ]
 
@@ -210,8 +213,9 @@ class _Test:
             curve = [explained[name] for explained in altered]
             self.strips.save(indices, name, _strip_data(shown, curve))
             self._count(name, original[name], curve)
-            for metric, comparison in self.comparisons.items():
-                rows += _rows(self.cells[name, metric], comparison, shown.ids, original[name], curve)
+            for metric, likeness in self.likenesses.items():
+                chance = self.others.get(name, Others()).chance(likeness.measure, original[name], shown.ids)
+                rows += _rows(self.cells[name, metric], likeness, shown.ids, original[name], curve, chance)
         return rows
 
     def _explained(self, classifier: Classifier, shown: Shown) -> dict[str, Explained]:
@@ -223,6 +227,12 @@ class _Test:
         for each in (original, *curve):
             for fault in filter(None, each.faults):
                 counts[_kind(fault)] = counts.get(_kind(fault), 0) + 1
+
+
+def _heard(prepared: Prepared) -> Shown:
+    """The images that the original network answers for."""
+    heard = [i for i, why in enumerate(prepared.silent) if not why]
+    return Shown(prepared.images.images, prepared.passes.targets, tuple(prepared.images.ids)).some(heard)
 
 
 def explained(
@@ -300,41 +310,38 @@ def _sized(each: Explained, size: int) -> Explained:
 
 
 def _rows(
-    cell: StoredCell, comparison: Comparison, ids: Sequence[str], original: Explained, curve: Sequence[Explained]
+    cell: StoredCell,
+    likeness: Likeness,
+    ids: Sequence[str],
+    original: Explained,
+    curve: Sequence[Explained],
+    chance: Sequence[float],
 ) -> list[Row]:
-    values = torch.stack([_alike(comparison.measure, original, each) for each in curve], dim=1).cpu()
+    values = torch.stack([alike(likeness.measure, original, each) for each in curve], dim=1).cpu()
     return [
-        _row(cell, comparison, ids[b], values[b].tolist(), original.faults[b], [each.faults[b] for each in curve])
+        Row(cell.digest, ids[b], float("nan"), (), (), f"original map {original.faults[b]}")
+        if original.faults[b]
+        else _row(cell, likeness, ids[b], values[b].tolist(), [each.faults[b] for each in curve], chance[b])
         for b in range(len(ids))
     ]
 
 
-def _alike(measure: str, original: Explained, other: Explained) -> Tensor:
-    """[B] likeness; NaN where either map is faulty (the maps are then replaced so that libraries accept them)."""
-    faulty = [bool(a or b) for a, b in zip(original.faults, other.faults, strict=True)]
-    mask = torch.tensor(faulty, device=original.maps.device)
-    first, second = (e.maps.masked_fill(mask[:, None, None], 0.0) for e in (original, other))
-    return SIMILARITIES[measure](first, second).double().masked_fill(mask, torch.nan)
-
-
 def _row(
-    cell: StoredCell, comparison: Comparison, image: str, curve: list[float], original: str, found: Sequence[str]
+    cell: StoredCell, likeness: Likeness, image: str, curve: list[float], found: Sequence[str], chance: float
 ) -> Row:
     """One image's curve. value: its mean over the altered networks, only where none is missing.
 
-    parts: index into FAULTS at each position.
+    parts: index into FAULTS at each position, and last the chance level (see `Others`).
     """
-    if original:
-        return Row(cell.digest, image, float("nan"), (), (), f"original map {original}")
     kinds = [_kind(f) or ("undefined" if v != v else "") for f, v in zip(found, curve, strict=True)]
-    places = [f"{kind} at {k}" for k, kind in zip(comparison.x, kinds, strict=True) if kind]
+    places = [f"{kind} at {k}" for k, kind in zip(likeness.x, kinds, strict=True) if kind]
     messages = dict.fromkeys(f for f in found if f.startswith("failed"))
     altered = curve[1:]
     return Row(
         cell.digest,
         image,
         float("nan") if places else sum(altered) / max(1, len(altered)),
-        [float(FAULTS.index(kind)) for kind in kinds],
+        [*(float(FAULTS.index(kind)) for kind in kinds), chance],
         curve,
         ", ".join(places),
         "; ".join(messages),

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dix.bench.sanity.compare import FAULTS, Comparison
+from dix.bench.sanity.chance import COUNT
+from dix.bench.sanity.compare import FAULTS, Likeness
 from dix.bench.store.results import ResultStore
-from dix.bench.tables.statistics import Bootstrap, Column, Floats, Interval, intervals
+from dix.bench.tables.statistics import FEW, Bootstrap, Column, Floats, Interval, intervals
 from dix.metrics.api import mean_summary
 
-_KIND = Comparison.__name__
+_KIND = Likeness.__name__
 _HEAD = ("model", "dataset", "protocol", "test", "measure", "method")
 #: Packages whose version a reader needs; the store's provenance has all.
 _VERSIONS = ("python", "torch", "torchvision", "timm", "numpy", "scipy")
@@ -29,6 +30,8 @@ class Curves:
     x, names: positions, and the layer or weights that differ there ("" for the original). images: the n that count.
     values: [n, R, X] likeness by image, repeat and position, NaN where there is none.
     faults: [n, R, X] indices into FAULTS. excluded: images whose original map is faulty, by reason.
+    chance: [n] likeness of the original's map to its maps of other images, NaN where there is none. graded: whether the
+    positions are steps of one change, so that their mean says something; networks of other labels are not.
     """
 
     model: str
@@ -43,6 +46,8 @@ class Curves:
     values: Floats
     faults: NDArray[np.int64]
     excluded: Mapping[str, int]
+    chance: Floats
+    graded: bool
 
     @property
     def block(self) -> tuple[str, ...]:
@@ -73,14 +78,15 @@ class Curves:
         return means.std(axis=0, ddof=1) if len(means) > 1 else np.full(len(self.x), np.nan)
 
     def counts(self) -> dict[str, list[int]]:
-        """Comparisons (images times repeats) without a value at each position, by fault."""
+        """How many of all images and repeats have no value at each position, by fault."""
         return {fault: (self.faults == code).sum(axis=(0, 1)).tolist() for code, fault in enumerate(FAULTS) if fault}
 
 
 def mean_of(values: Floats) -> Interval:
-    """The mean of the values that exist, with its bootstrap interval (BCa, 95 %)."""
+    """The mean of the values that exist, with its bootstrap interval (BCa, 95 %); below FEW values without one."""
     kept = values[~np.isnan(values)]
-    return intervals([Column(kept, lambda weights: mean_summary(kept, weights))], Bootstrap())[0]
+    found = intervals([Column(kept, lambda weights: mean_summary(kept, weights))], Bootstrap())[0]
+    return found if found.n >= FEW else replace(found, low=np.nan, high=np.nan)
 
 
 def curves_of(store: ResultStore) -> list[Curves]:
@@ -108,10 +114,12 @@ def _curves(key: Sequence[str], cells: Sequence[Mapping[str, Any]], rows: Mappin
     about = cells[0]["identity"]["metric"]
     sound = frames[0][frames[0]["curve"].map(len) > 0]
     images = [str(i) for i in sound.index if all(i in frame.index for frame in frames)]
-    shape = (len(images), len(frames), len(about["x"]))
+    shape = (len(images), len(frames), -1)
     values, parts = (
         np.array([[frame.at[i, name] for frame in frames] for i in images], dtype=float).reshape(shape)
-        for name in ("curve", "parts")
+        if images
+        else np.zeros((0, len(frames), len(about["x"]) + extra))
+        for name, extra in (("curve", 0), ("parts", 1))
     )
     excluded = frames[0][frames[0]["curve"].map(len) == 0]["reason"].value_counts()
     model, dataset, protocol, test, measure, method = key
@@ -126,8 +134,10 @@ def _curves(key: Sequence[str], cells: Sequence[Mapping[str, Any]], rows: Mappin
         names=tuple(str(name) for name in about["names"]),
         images=tuple(images),
         values=values,
-        faults=parts.astype(int),
+        faults=parts[:, :, :-1].astype(int),
         excluded={str(reason): int(count) for reason, count in excluded.items()},
+        chance=parts[:, 0, -1],
+        graded=bool(about["init"]),
     )
 
 
@@ -151,10 +161,12 @@ def _csv(rows: Iterable[Mapping[str, Any]]) -> str:
 
 def _points(curves: Curves) -> Iterator[dict[str, Any]]:
     deviation, counts = curves.repeat_deviation(), curves.counts()
+    chance = mean_of(curves.chance).value
     head = {key: getattr(curves, key) for key in _HEAD} | {"repeats": curves.values.shape[1]}
     for i, point in enumerate(curves.points()):
         where = {"x": curves.x[i], "differs": curves.names[i], "images": point.n}
         value = {"mean": point.value, "low": point.low, "high": point.high, "sd_of_repeats": deviation[i]}
+        value |= {"chance": chance}
         wrong = {fault.replace(" ", "_"): counts[fault][i] for fault in counts}
         yield head | where | value | wrong | {"original_faulty": sum(curves.excluded.values())}
 
@@ -185,7 +197,9 @@ def _markdown(curves: Sequence[Curves], store: ResultStore) -> Iterator[str]:
     yield "Likeness between a method's map of the original network and its map of an altered one, for the class that"
     yield "the original predicts: mean over images, 95 % bootstrap interval in brackets. Position 0 is the original"
     yield "network computed anew. Maps that are constant, not finite or could not be computed are counted, never"
-    yield "averaged."
+    yield "averaged. Chance is the likeness of the original network's maps of different images (the data set's first"
+    yield f"{COUNT}): a likeness at that level says nothing. Intervals are over images alone, whatever the number of"
+    yield f"draws of weights; with fewer than {FEW} images there are none."
     for block in dict.fromkeys(each.block for each in curves):
         yield from _block([each for each in curves if each.block == block])
     yield from _provenance(store)
@@ -196,8 +210,7 @@ def _block(methods: Sequence[Curves]) -> Iterator[str]:
     yield ""
     yield f"## {first.model}, {first.dataset}: {first.test}, {first.measure}"
     yield ""
-    repeats = first.values.shape[1]
-    yield f"{len(first.images)} images, {repeats} repeat{'s' if repeats > 1 else ''}, protocol {first.protocol}."
+    yield f"{len(first.images)} images, {_repeats(first)}, protocol {first.protocol}.{_few(first)}"
     yield ""
     yield "| x | differs | " + " | ".join(each.method for each in methods) + " |"
     yield "|---|---|" + "---|" * len(methods)
@@ -205,7 +218,10 @@ def _block(methods: Sequence[Curves]) -> Iterator[str]:
     for i, x in enumerate(first.x):
         cells = " | ".join(_cell(point, remark) for point, remark in (column[i] for column in columns))
         yield f"| {x} | {first.names[i]} | {cells} |"
-    yield f"| | mean of x > 0 | {' | '.join(map(_mean_cell, methods))} |"
+    if first.graded:
+        yield f"| | mean of x > 0 | {' | '.join(map(_mean_cell, methods))} |"
+    if first.measure != "entropy":
+        yield f"| | chance | {' | '.join(_cell(mean_of(each.chance), '') for each in methods)} |"
     if first.measure == "entropy":
         rises = " | ".join(_cell(mean_of(rise(each)), "") for each in methods)
         yield f"| | relative rise | {rises} |"
@@ -213,6 +229,18 @@ def _block(methods: Sequence[Curves]) -> Iterator[str]:
         for reason, count in each.excluded.items():
             yield ""
             yield f"{each.method}: {count} images left out: {reason}."
+
+
+def _repeats(curves: Curves) -> str:
+    """How often weights were drawn."""
+    count = curves.values.shape[1]
+    if not curves.graded:
+        return "the networks that are named"
+    return f"{count} draws of the weights" if count > 1 else "one draw of the weights, which may be an odd one"
+
+
+def _few(curves: Curves) -> str:
+    return f" Fewer than {FEW} images: no intervals." if len(curves.images) < FEW else ""
 
 
 def _mean_cell(curves: Curves) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -54,6 +55,26 @@ SIMILARITIES: Mapping[str, Similarity] = {
     "hog": hog_correlation,
     "entropy": entropy,
 }
+
+
+@dataclass(frozen=True)
+class Explained:
+    """Maps [B, h, w] of one method and network, and what is wrong with each ("" where nothing is)."""
+
+    maps: Tensor
+    faults: tuple[str, ...]
+
+    def repeated(self, i: int, count: int) -> Explained:
+        """The i-th map, `count` times."""
+        return Explained(self.maps[i].expand(count, -1, -1), (self.faults[i],) * count)
+
+
+def alike(measure: str, original: Explained, other: Explained) -> Tensor:
+    """[B] likeness; NaN where either map is faulty (the maps are then replaced so that libraries accept them)."""
+    faulty = [bool(a or b) for a, b in zip(original.faults, other.faults, strict=True)]
+    mask = torch.tensor(faulty, device=original.maps.device)
+    first, second = (e.maps.masked_fill(mask[:, None, None], 0.0) for e in (original, other))
+    return SIMILARITIES[measure](first, second).double().masked_fill(mask, torch.nan)
 
 
 def pearson(first: Tensor, second: Tensor) -> Tensor:

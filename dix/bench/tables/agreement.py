@@ -119,8 +119,9 @@ class Measurement:
         return {key.method: np.array([one.estimate, *one.draws]) for key, one in zip(found, drawn, strict=True)}
 
 
-#: By reading, what it gets for each pair of each block: [1 + R] numbers in [0, 1].
-Outcomes = Mapping[str, Mapping[tuple[Block, Pair], Floats]]
+#: What a reading gets for each pair of each block: [1 + R] numbers in [0, 1].
+Won = Mapping[tuple[Block, Pair], Floats]
+Outcomes = Mapping[str, Won]
 
 
 def outcomes(readings: Iterable[Reading], measurement: Measurement) -> Outcomes:
@@ -147,12 +148,12 @@ def _won(lead: Floats, size: Floats, share: float) -> Floats:
     return np.where(np.abs(lead) <= EQUAL * size, 0.5, np.where(lead > 0, share, 1 - share))
 
 
-def overall(won: Mapping[tuple[Block, Pair], Floats]) -> Floats:
+def overall(won: Won) -> Floats:
     """[1 + R] agreement: means over pairs, then metrics, then protocols, then networks and data sets."""
     return np.asarray(np.mean(list(places(won).values()), axis=0))
 
 
-def places(won: Mapping[tuple[Block, Pair], Floats]) -> dict[tuple[str, str], Floats]:
+def places(won: Won) -> dict[tuple[str, str], Floats]:
     """[1 + R] agreement by network and data set: means over pairs, then metrics, then protocols."""
     by_metric = _means(((block, pair.metric), each) for (block, pair), each in won.items())
     by_protocol = _means((block, each) for (block, _), each in by_metric.items())
@@ -183,22 +184,21 @@ class Standing:
 
 
 def standings(readings: Sequence[Reading], measurement: Measurement) -> list[Standing]:
-    """All readings, the one with the highest agreement first; the best is the one that none exceeds pair by pair."""
+    """All measured readings, the best first, which is the one that none exceeds over the pairs that both have."""
     won = outcomes(readings, measurement)
-    shares = {reading.name: overall(won[reading.name]) for reading in readings}
-    best = won[readings[0].name]
-    for reading in readings:
+    measured = [reading for reading in readings if won[reading.name]]
+    best = won[measured[0].name] if measured else {}
+    for reading in measured:
         best = won[reading.name] if difference(won[reading.name], best).value > 0 else best
-    found = [
-        Standing(
-            reading, Agreement.of(shares[reading.name]), difference(won[reading.name], best), len(won[reading.name])
-        )
-        for reading in readings
-    ]
+    found = [_standing(reading, won[reading.name], best) for reading in measured]
     return sorted(found, key=lambda standing: -standing.behind.value)
 
 
-def difference(mine: Mapping[tuple[Block, Pair], Floats], other: Mapping[tuple[Block, Pair], Floats]) -> Agreement:
+def _standing(reading: Reading, mine: Won, best: Won) -> Standing:
+    return Standing(reading, Agreement.of(overall(mine)), difference(mine, best), len(mine))
+
+
+def difference(mine: Won, other: Won) -> Agreement:
     """How much higher one agreement is than another, over the pairs that both have."""
     both = [key for key in mine if key in other]
     return Agreement.of(overall({key: mine[key] for key in both}) - overall({key: other[key] for key in both}))

@@ -89,6 +89,7 @@ def against_best_baseline(
     rival = min(own, key=lambda key: cells[key].rank)
     other = contest.draws[contest.keys.index(rival)]
     values = {key: values_over(contest.images, measured[key]) for key in contest.keys}
+    few = statistics.few_note(len(contest.images), context.bootstrap.level)
     found = {}
     for key, draws in zip(contest.keys, contest.draws, strict=True):
         if key != rival:
@@ -96,6 +97,8 @@ def against_best_baseline(
             lead, low, high = lead_of(draws, other, contest.higher_is_better, context.bootstrap.level)
             p_rank = signflip.wilcoxon(values[key], values[rival]).p
             cell = replace(cells[key], rival=rival.method, lead=lead, lead_low=low, lead_high=high, p_rank=p_rank)
+            if few and not cell.note:
+                cell = replace(cell, note=f"lead: {few}")
             found[key] = replace(cell, p_alone=paired.p), paired
     return found
 

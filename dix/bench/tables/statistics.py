@@ -265,7 +265,7 @@ def acceleration(jackknife: Floats) -> float:
 def interval(draws: Draws, column: Column, level: float) -> Interval:
     """A drawn score's interval, with a note where there is none or n is small; every interval has a width."""
     n = len(column.value)
-    few = f"n below {FEW}: may cover less than {100 * level:g} %" if n < FEW else ""
+    few = few_note(n, level)
     if column.proportion:
         return Interval(draws.estimate, *exact_proportion(column.value, level), n, few)
     drawn = draws.draws[~np.isnan(draws.draws)]
@@ -274,6 +274,11 @@ def interval(draws: Draws, column: Column, level: float) -> Interval:
     if np.ptp(drawn) <= TIE * np.abs(drawn).max():
         return Interval(draws.estimate, np.nan, np.nan, n, "all images score the same: no interval")
     return Interval(draws.estimate, *bca(draws, level), n, few)
+
+
+def few_note(n: int, level: float) -> str:
+    """What to say of an interval over n images; "" where there are enough."""
+    return f"n below {FEW}: may cover less than {100 * level:g} %" if n < FEW else ""
 
 
 def exact_proportion(value: Floats, level: float) -> tuple[float, float]:
