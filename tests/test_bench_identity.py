@@ -19,7 +19,7 @@ from dix.bench.store.errors import StaleResults
 from dix.bench.store.results import ResultStore
 from dix.cli.config import composed, options
 from dix.cli.construct import many
-from dix.datasets import coco, folder, imagenet, imagenet_seg, mnist, photos, voc
+from dix.datasets import coco, folder, imagenet, imagenet_seg, mnist, mosaic, photos, voc
 from dix.identity import describe, path_of, version
 
 METHOD = """
@@ -160,7 +160,16 @@ def test_everything_that_this_project_ships_declares_its_version(group: str) -> 
 
 @pytest.mark.parametrize(
     "reader",
-    [coco.Coco, folder.Folder, imagenet.ImageNet, imagenet_seg.ImageNetSeg, mnist.Mnist, photos.Photos, voc.Voc],
+    [
+        coco.Coco,
+        folder.Folder,
+        imagenet.ImageNet,
+        imagenet_seg.ImageNetSeg,
+        mnist.Mnist,
+        mosaic.Mosaic,
+        photos.Photos,
+        voc.Voc,
+    ],
 )
 def test_readers_declare_their_version(reader: type) -> None:
     assert isinstance(vars(reader).get("version"), int)

@@ -328,13 +328,13 @@ def test_table_1_of_a_miniature_tree_is_complete_and_marked(
     assert "missing" not in out
     cells = read_csv(tmp_path / "results" / "table1" / "table.csv")
     layout = paper.layout(1)
-    assert len(cells) == 3 * len(layout.methods) * len(layout.metrics)
+    assert len(cells) == 3 * (len(layout.methods) + 2) * len(layout.metrics)  # two of a second reading of DIX
     assert {cell["status"] for cell in cells} == {"measured"}
-    assert {cell["reason"] for cell in cells} == {"random weights"}
+    assert {cell["reason"] for cell in cells if cell["printed"]} == {"random weights"}
     for cell in cells:
         key = (cell["model"], "imagenet", cell["method"], cell["metric"])
-        assert float(cell["printed"]) == paper.lookup()[key]
-        if cell["value"]:
+        assert (float(cell["printed"]) if cell["printed"] else None) == paper.lookup().get(key)
+        if cell["value"] and cell["printed"]:
             difference = float(cell["value"]) - float(cell["printed"])
             assert float(cell["difference"]) == pytest.approx(difference, abs=1e-6)
     text = (tmp_path / "results" / "table1" / "table.md").read_text(encoding="utf-8")

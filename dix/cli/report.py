@@ -162,7 +162,8 @@ def plans_of(store: ResultStore, title: str, number: int = 0, folders: Sequence[
     plans = {}
     for name in sorted({str(cell["protocol"]) for cell in cells}):
         wanted = {str(cell["metric"]) for cell in cells if cell["protocol"] == name}
-        layout = _thesis_layout(number, name, wanted) if number else None
+        ours = {method for method, role in roles.items() if role == PROPOSED}
+        layout = _thesis_layout(number, name, wanted, ours) if number else None
         wanted |= {*layout.metrics} if layout else set()
         plans[name] = Plan(
             metrics=metrics_of(wanted, name, settings.get(name, {}), stored_means(cells), folders),
@@ -176,11 +177,14 @@ def plans_of(store: ResultStore, title: str, number: int = 0, folders: Sequence[
     return plans
 
 
-def _thesis_layout(number: int, protocol: str, stored: Iterable[str]) -> TableLayout:
-    """The thesis's blocks, methods and metrics, and further stored metrics as more lines."""
+def _thesis_layout(number: int, protocol: str, stored: Iterable[str], ours: Iterable[str]) -> TableLayout:
+    """The thesis's blocks, methods and metrics, further stored metrics as more lines, and as columns what is ours."""
     layout = thesis_layout(number, protocol)
     metrics = [THESIS_METRICS.get(name, name) for name in layout.metrics]
-    return layout._replace(metrics=(*metrics, *sorted(set(stored) - set(metrics), key=_place)))
+    return layout._replace(
+        methods=(*layout.methods, *sorted(set(ours) - set(layout.methods))),
+        metrics=(*metrics, *sorted(set(stored) - set(metrics), key=_place)),
+    )
 
 
 def _of_protocol(evidence: Evidence, protocol: str) -> Evidence:
