@@ -70,7 +70,7 @@ def _overall(found: Sequence[Standing]) -> Iterator[str]:
         behind, tied = "" if each is found[0] else _told(each.behind), "yes" if each.tied else "no"
         yield f"| {each.reading.name} | {_told(each.agreement)} | {behind} | {tied} | {each.pairs} |"
     yield ""
-    yield f"By the criterion **{agreement.chosen(found).name}** bears the name."
+    yield f"On what is stored the criterion gives the name to **{agreement.chosen(found).name}**."
 
 
 def _by_place(found: Sequence[Standing], won: agreement.Outcomes) -> Iterator[str]:
