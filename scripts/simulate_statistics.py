@@ -1,7 +1,7 @@
 """Simulate how often the intervals of tables cover, and how often their tests cry wolf; rewrite docs/statistics.md.
 
 `python scripts/simulate_statistics.py` prints the tables and puts them between the marks of docs/statistics.md;
-`--runs N` draws N data sets for each line (default 500; a fifth of it where a data set takes long: about three minutes
+`--runs N` draws N data sets for each line (default 300; a fifth of it where a data set takes long: about two minutes
 on one core). Seeds are fixed: the same numbers every time.
 """
 
@@ -286,7 +286,7 @@ def simulated(runs: int) -> str:
 def main() -> None:
     """Print the tables, and put them into docs/statistics.md."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=500)
+    parser.add_argument("--runs", type=int, default=300)
     text = simulated(parser.parse_args().runs)
     print(text)
     marks = re.compile(r"(<!-- simulated -->\n).*?(<!-- end of simulated -->)", re.DOTALL)
