@@ -12,6 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -36,33 +37,78 @@ def files(group: str, folders: Sequence[Path] = (), own: bool = True) -> dict[st
     return dict(sorted(found.items()))
 
 
-def composed(overrides: Sequence[str]) -> DictConfig:
+def composed(overrides: Sequence[str], several: bool = False) -> DictConfig:
     """The configuration of a job; of a sweep, that of its first job.
 
+    several: whether a list of protocols is welcome; its settings are then those of the last (see `together`).
     Raises ValueError that names a misspelt group, option or key and the nearest one that exists.
     """
     register()
     parsed = parsed_overrides(overrides)
     _check_names(_search_path(parsed))
     _check_options(parsed)
+    words = [_first_of_sweep(o) for o in parsed]
     try:
         with _hydra():
-            return compose("config", [_first_of_sweep(o) for o in parsed], return_hydra_config=True)
+            config = compose("config", words, return_hydra_config=True)
+            names = [] if several or one_protocol(config.hydra) else _protocols(words)
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(explained(error)) from error
+    if len(names) > 1:
+        raise ValueError(f"protocol: expected one, got {', '.join(names)}; `dix run` and `dix estimate` take several")
+    return config
+
+
+def together(overrides: Sequence[str]) -> list[DictConfig]:
+    """The configuration of one job under each of its protocols, as in ``protocol=[thesis,ltx]``."""
+    config = composed(overrides, several=True)
+    if one_protocol(config.hydra):
+        return [config]
+    files = protocols(overrides)
+    if not files:
+        raise ValueError("protocol: expected at least one, got none; `dix list protocol` shows all")
+    rest = [str(o.input_line) for o in parsed_overrides(overrides) if o.key_or_group != "protocol"]
+    configs = [composed([*rest, f"protocol={file}"]) for file in files]
+    names = [str(config.protocol.name) for config in configs]
+    if len(set(names)) < len(names):
+        raise ValueError(f"protocol.name: expected one for each protocol of a job, got {', '.join(names)}")
+    return configs
+
+
+def one_protocol(hydra: Any) -> bool:
+    """Whether a composed job has one protocol by its plain name. hydra: the node that Hydra keeps on the composition.
+
+    It notes there what was chosen of each group, except where that was a list.
+    """
+    return "protocol" in hydra.runtime.choices
+
+
+def protocols(overrides: Sequence[str]) -> list[str]:
+    """Names of the protocols of a job; of a sweep, those of its first job."""
+    register()
+    with _hydra():
+        return _protocols([_first_of_sweep(o) for o in parsed_overrides(overrides)])
+
+
+def _protocols(words: list[str]) -> list[str]:
+    """The same, while Hydra's state is entered."""
+    found = GlobalHydra.instance().config_loader().compute_defaults_list("config", words, RunMode.RUN).defaults
+    paths = [str(each.config_path) for each in found if each.parent == "config"]
+    return [path.removeprefix("protocol/") for path in paths if path.startswith("protocol/")]
 
 
 class _hydra:
-    """Hydra's global state, entered for one composition."""
+    """Hydra's global state, entered for one composition; a job that runs has its own state back afterwards."""
 
     def __enter__(self) -> None:
+        self.before = GlobalHydra.instance().hydra
         GlobalHydra.instance().clear()
         self.context = initialize_config_dir(str(CONF), version_base="1.3")
         self.context.__enter__()
 
     def __exit__(self, *error: Any) -> None:
         self.context.__exit__(*error)
-        GlobalHydra.instance().clear()
+        GlobalHydra.instance().hydra = self.before
 
 
 def parsed_overrides(overrides: Sequence[str]) -> list[Override]:

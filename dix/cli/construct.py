@@ -7,11 +7,12 @@ results folder from somebody else may name is the business of `dix.cli.trust`.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -39,6 +40,10 @@ ROOT = "dix."
 
 def job_of(config: DictConfig) -> Job:
     """The objects that a configuration describes."""
+    return jobs_of([config])[0]
+
+
+def _job(config: DictConfig) -> Job:
     protocol: ScoreProtocol = OmegaConf.to_object(config.protocol)  # type: ignore[assignment]
     run: Run = OmegaConf.to_object(config.run)  # type: ignore[assignment]
     classifier = looked(build(config.model, "model", "model"))
@@ -48,6 +53,33 @@ def job_of(config: DictConfig) -> Job:
         preprocess=_preprocess(classifier, protocol),
         methods=many(config.method, "method"),
         metrics=many(config.metric, "metric"),
+        protocol=protocol,
+        run=run,
+    )
+
+
+def jobs_of(configs: Sequence[DictConfig]) -> list[Job]:
+    """The jobs of one configuration under several protocols: everything but the metrics is built once.
+
+    Raises ValueError where another part hangs on the protocol.
+    """
+    first = _job(configs[0])
+    return [first, *(_under(first, configs[0], other) for other in configs[1:])]
+
+
+def _under(first: Job, one: DictConfig, other: DictConfig) -> Job:
+    for kind in ("model", "method", "dataset"):
+        if OmegaConf.to_container(one[kind], resolve=True) != OmegaConf.to_container(other[kind], resolve=True):
+            raise ValueError(
+                f"{kind}: its settings hang on the protocol, so {one.protocol.name} and {other.protocol.name} cannot "
+                "share a job; run them as jobs of their own"
+            )
+    protocol: ScoreProtocol = OmegaConf.to_object(other.protocol)  # type: ignore[assignment]
+    run: Run = OmegaConf.to_object(other.run)  # type: ignore[assignment]
+    return dataclasses.replace(
+        first,
+        preprocess=_preprocess(first.classifier, protocol),
+        metrics=many(other.metric, "metric"),
         protocol=protocol,
         run=run,
     )

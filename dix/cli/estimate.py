@@ -7,17 +7,16 @@ import dataclasses
 import time
 from collections.abc import Sequence
 
-from omegaconf import DictConfig
-
 from dix.bench.run import runtime
 from dix.bench.run.calibrate import calibrate
-from dix.bench.run.estimate import Forecast, Work, forecast, remaining
+from dix.bench.run.estimate import Forecast, Work, alike, forecast, joined, remaining_together
 from dix.bench.run.job import Job
 from dix.bench.run.prices import Prices
 from dix.bench.store.results import ResultStore
+from dix.cli.config import together
 from dix.cli.options import add_overrides, overrides_of
-from dix.cli.session import open_job
-from dix.cli.sweep import configurations
+from dix.cli.session import open_jobs
+from dix.cli.sweep import expanded
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,25 +36,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Calibrate every job of the run and print what it will cost on this machine."""
-    forecasts = []
-    for config in configurations(overrides_of(arguments)):
+    forecasts: list[Forecast] = []
+    for words in expanded(overrides_of(arguments)):
         begun = time.perf_counter()
-        job, prices = _priced(config, arguments.calibrate)
-        found = forecast(job, prices, _work(job, config.run.results, arguments.images))
-        print("\n".join(lines(found, time.perf_counter() - begun)), flush=True)
-        if job.run.until == "decided":
-            print("\n".join(_until_decided(job, config.run.results, prices, arguments.pilot)), flush=True)
-        forecasts.append(found)
+        configs = together(words)
+        jobs = open_jobs(configs, [""] * len(configs))
+        start, results = time.perf_counter() - begun, str(configs[0].run.results)
+        forecasts += [_foreseen(group, results, arguments, start) for group in alike(jobs)]
     if len(forecasts) > 1:
         print(total(forecasts))
     return 0
 
 
-def _priced(config: DictConfig, images: int) -> tuple[Job, Prices]:
-    """The job, and what its parts cost."""
+def _foreseen(jobs: Sequence[Job], results: str, arguments: argparse.Namespace, start: float) -> Forecast:
+    """The forecast of alike jobs, printed. start: seconds that opening them took."""
     begun = time.perf_counter()
-    job = open_job(config)
-    start = time.perf_counter() - begun
+    job, prices = _priced(jobs, arguments.calibrate, start)
+    found = forecast(job, prices, _work(jobs, results, arguments.images))
+    found = dataclasses.replace(found, job=found.job + "".join(f" + {other.protocol.name}" for other in jobs[1:]))
+    print("\n".join(lines(found, time.perf_counter() - begun)), flush=True)
+    if job.run.until == "decided":
+        for one in jobs:
+            own = prices if len(jobs) == 1 else _priced([one], arguments.calibrate, start)[1]
+            print("\n".join(_until_decided(one, results, own, arguments.pilot)), flush=True)
+    return found
+
+
+def _priced(jobs: Sequence[Job], images: int, start: float) -> tuple[Job, Prices]:
+    """Alike jobs as one, and what its parts cost."""
+    job = joined(jobs)
     with runtime.worker_pool(job.run.workers) as workers:
         return job, calibrate(job, images, workers, start=start)
 
@@ -77,11 +86,11 @@ def _until_decided(job: Job, results: str, prices: Prices, pilot: int) -> list[s
     ]
 
 
-def _work(job: Job, results: str, pretended: int | None) -> Work:
-    """What is left of the job, or all of it on so many images."""
+def _work(jobs: Sequence[Job], results: str, pretended: int | None) -> Work:
+    """What is left of alike jobs, or all of it on so many images."""
     if pretended is None:
-        return remaining(job, ResultStore(results))
-    work = Work()
+        return remaining_together(jobs, ResultStore(results))
+    job, work = joined(jobs), Work()
     able = set(job.methods) - set(job.unsupported())
     count = pretended if job.run.limit is None else min(pretended, job.run.limit)
     cells = [(method, metric) for method in job.methods if method in able for metric in job.metrics]

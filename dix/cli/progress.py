@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -21,16 +21,17 @@ INTERVAL = 30.0
 
 
 @contextmanager
-def progress_of(job: Job, wanted: bool) -> Iterator[Progress]:
-    """A callback that shows batches done of all batches."""
+def progress_of(jobs: Sequence[Job], wanted: bool) -> Iterator[Progress]:
+    """A callback that shows batches done of all batches, for one job or several that run together."""
+    name = jobs[0].name + "".join(f" + {job.protocol.name}" for job in jobs[1:])
     if not wanted:
         yield lambda done, total: None
     elif sys.stderr.isatty():
         with _bar() as bar:
-            task = bar.add_task(printable(job.name), total=None)
+            task = bar.add_task(printable(name), total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
     else:
-        yield _lines(job.name)
+        yield _lines(name)
 
 
 def _bar() -> Bar:

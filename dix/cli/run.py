@@ -8,10 +8,11 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from dix.cli.config import CONF, composed
+from dix.cli.config import CONF, composed, protocols
 from dix.cli.options import add_overrides, overrides_of
 from dix.cli.output import log_printable, printable_output, tell
 from dix.extras import optional
@@ -20,6 +21,8 @@ from dix.extras import optional
 PASSES = 8
 #: Seconds that a SLURM job must have before it may be told to stop: it starts, and stores a first batch.
 WORK = 30
+#: Keys that say which protocols a job has.
+DECIDE = ("protocol", "experiment", "hydra.searchpath")
 #: Deaths of its process after which a job is left out of a further pass, by launcher.
 PATIENCE = {"joblib": 3, "submitit": 1}
 
@@ -67,7 +70,7 @@ def _shown(options: argparse.Namespace) -> list[str]:
 
 def run(overrides: Sequence[str], multirun: bool = False, show: Sequence[str] = ()) -> int:
     """The same for overrides. show: words for Hydra that print the configuration instead."""
-    config = composed(overrides)
+    config = composed(overrides, several=True)
     sweep = multirun or str(config.hydra.mode).endswith("MULTIRUN")
     words = [*(["-m"] if multirun else []), *show, *overrides]  # Hydra takes no override behind an option
     if show:
@@ -124,7 +127,18 @@ def _announce(results: str, config: Any, words: Sequence[str]) -> None:
         [jobs] = BasicSweeper.split_arguments(overrides, None)
     except (HydraException, NotImplementedError, ValueError):
         return  # glob(*) can only be counted by Hydra itself
-    ResultStore(results).write_json("sweeps", "last", {"jobs": len(jobs), "words": list(words)})
+    count = sum(_records(tuple(job)) for job in jobs)
+    ResultStore(results).write_json("sweeps", "last", {"jobs": count, "words": list(words)})
+
+
+def _records(job: Sequence[str]) -> int:
+    """How many records a job of a sweep keeps: one for each of its protocols."""
+    return _protocols(tuple(word for word in job if word.split("=")[0] in DECIDE))
+
+
+@lru_cache
+def _protocols(words: tuple[str, ...]) -> int:
+    return len(protocols(words))
 
 
 def _sweep(words: list[str], results: str, launcher: Any, batch: int | None) -> str:

@@ -6,13 +6,15 @@ import dataclasses
 import multiprocessing
 import os
 import re
+from collections.abc import Sequence
 
 import torch
 from omegaconf import DictConfig
 
 from dix.bench.run import runtime
 from dix.bench.run.job import Job
-from dix.cli.construct import job_of
+from dix.bench.run.together import check_together
+from dix.cli.construct import jobs_of
 
 
 def open_job(config: DictConfig, key: str = "") -> Job:
@@ -22,12 +24,19 @@ def open_job(config: DictConfig, key: str = "") -> Job:
 
     Raises ValueError where a setting, a part or the device is not to be had.
     """
+    return open_jobs([config], [key])[0]
+
+
+def open_jobs(configs: Sequence[DictConfig], keys: Sequence[str]) -> list[Job]:
+    """The same for the configurations of one job under each of its protocols: jobs that share all but their metrics."""
+    config = configs[0]
     device = runtime.choose_device(device_of(config.run.device))
     dtype = runtime.choose_dtype(config.protocol.dtype)
     runtime.configure(threads_of(config.run.threads), config.protocol.tf32, config.run.deterministic)
-    job = dataclasses.replace(job_of(config), key=key)
-    job.classifier.to(device, dtype)
-    return job
+    jobs = [dataclasses.replace(job, key=key) for job, key in zip(jobs_of(configs), keys, strict=True)]
+    check_together(jobs)
+    jobs[0].classifier.to(device, dtype)
+    return jobs
 
 
 def threads_of(wanted: int) -> int:

@@ -12,17 +12,18 @@ from omegaconf import DictConfig
 from dix.cli.config import composed
 
 
-def configurations(overrides: Sequence[str]) -> list[DictConfig]:
+def configurations(overrides: Sequence[str], several: bool = False) -> list[DictConfig]:
     """The configuration of every job that ``dix run`` with these overrides would run, in its order.
 
-    A key that is given on the command line replaces the experiment's own sweep over it, as in Hydra.
+    A key that is given on the command line replaces the experiment's own sweep over it, as in Hydra. several: whether a
+    job may have several protocols; its settings are then those of the last.
     """
-    return [composed(line) for line in expanded(overrides)]
+    return [composed(line, several) for line in expanded(overrides)]
 
 
 def expanded(overrides: Sequence[str]) -> list[list[str]]:
     """The overrides of every job of a sweep; of a single job, just these."""
-    first = composed(overrides)
+    first = composed(overrides, several=True)
     given = OverridesParser.create().parse_overrides(list(overrides))
     swept = str(first.hydra.mode).endswith("MULTIRUN")
     params = dict(first.hydra.sweeper.get("params") or {}) if swept else {}

@@ -44,7 +44,7 @@ def main(arguments: argparse.Namespace) -> int:
     own = folders_of(arguments)
     if arguments.report:
         return max(_report(_folder(words), own) for words in plans.values())
-    configs = {name: configurations(words) for name, words in plans.items()}
+    configs = {name: configurations(words, several=True) for name, words in plans.items()}
     there, absent = looked_up([config for found in configs.values() for config in found])
     if absent:
         print(page(absent, configs))
@@ -111,7 +111,7 @@ def _table(
 
 
 def _folder(words: Sequence[str]) -> Path:
-    return Path(configurations(words)[0].run.results)
+    return Path(configurations(words, several=True)[0].run.results)
 
 
 def _report(folder: Path, own: Sequence[Path]) -> int:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,16 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from dix.bench.run import runtime
-from dix.bench.run.evaluate import evaluate
+from dix.bench.run.evaluate import evaluate_together
 from dix.bench.run.job import Job
 from dix.bench.run.outcome import Outcome
 from dix.bench.store.cells import Group
 from dix.bench.store.ledger import RUNNING
 from dix.bench.store.results import ResultStore
+from dix.cli.config import one_protocol, together
 from dix.cli.output import tell
 from dix.cli.progress import progress_of
-from dix.cli.session import open_job
+from dix.cli.session import open_jobs
 from dix.datasets.check import by_reason
 from dix.datasets.subset import Subset
 
@@ -35,21 +37,32 @@ def run_job(config: DictConfig) -> None:
     """Run, and record how it went; in a sweep an error is stored and printed, so that the other jobs go on."""
     begun = time.perf_counter() - IMPORT_SECONDS
     store = ResultStore(config.run.results)
-    key = key_of(config)
+    configs = {key_of(each): each for each in _under_each_protocol(config)}
     sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-    if sweep and _died_too_often(store, key):
+    if sweep and [key for key in configs if _died_too_often(store, key)]:
         return
-    if config.run.only == "failed" and store.json("failures", key) is not None:
-        OmegaConf.update(config, "run.only", "all")
+    for key, each in configs.items():
+        if each.run.only == "failed" and store.json("failures", key) is not None:
+            OmegaConf.update(each, "run.only", "all")
     try:
-        _run(config, store, key, begun, sweep)
+        _run(configs, store, begun, sweep)
     except Exception as error:
         if not sweep or type(error).__module__.startswith("submitit"):
             raise
-        tell(f"{key}: {error}")
-        _record_failure(store, key, str(error))
+        tell(f"{next(iter(configs))}: {error}")
+        for key in configs:
+            _record_failure(store, key, str(error))
     else:
-        store.forget("failures", key)
+        for key in configs:
+            store.forget("failures", key)
+
+
+def _under_each_protocol(config: DictConfig) -> list[DictConfig]:
+    """The job's configuration, or one for each protocol of a list, of which Hydra itself keeps the last."""
+    if not HydraConfig.initialized() or one_protocol(HydraConfig.get()):
+        return [config]
+    given = HydraConfig.get().overrides
+    return together([*given.task, *(word for word in given.hydra if word.startswith("hydra.searchpath="))])
 
 
 def key_of(config: DictConfig) -> str:
@@ -83,20 +96,28 @@ def _record_failure(store: ResultStore, key: str, message: str) -> None:
     store.write_json("failures", key, record)
 
 
-def _run(config: DictConfig, store: ResultStore, key: str, begun: float, sweep: bool) -> None:
-    job = open_job(config, key)
-    _say_left_out(job)
+def _run(configs: Mapping[str, DictConfig], store: ResultStore, begun: float, sweep: bool) -> None:
+    """configs: of one job under each of its protocols, by the key of its records."""
+    jobs = open_jobs(list(configs.values()), list(configs))
+    _say_left_out(jobs[0])
     start = time.perf_counter()
-    with progress_of(job, job.run.progress) as progress:
-        outcome = evaluate(job, store, progress)
-    if outcome.images:
-        record = _provenance(config, job, outcome, time.perf_counter() - start)
-        record["cost"]["start_up_seconds"] = round((outcome.first_forward or start) - begun, 3)
-        store.write_json("provenance", key, record)
-    _say(job, outcome, begun)
-    skipped_all = len(outcome.skipped) == len(job.methods)
-    if outcome.trouble and not (sweep and skipped_all):  # in a sweep, an impossible cell is a line and no failure
-        raise ValueError(outcome.trouble)
+    with progress_of(jobs, jobs[0].run.progress) as progress:
+        outcomes = evaluate_together(jobs, store, progress)
+    wall = time.perf_counter() - start
+    for job, config, outcome in zip(jobs, configs.values(), outcomes, strict=True):
+        if outcome.images:
+            record = _provenance(config, job, outcome, wall)
+            record["cost"]["start_up_seconds"] = round((outcome.first_forward or start) - begun, 3)
+            record["cost"]["shared_by"] = [other.protocol.name for other in jobs]
+            store.write_json("provenance", job.key, record)
+    said = [line for job, outcome in zip(jobs, outcomes, strict=True) for line in _said(job, outcome)]
+    print("".join(f"{line}\n" for line in dict.fromkeys(said)), end="")
+    for job, outcome in zip(jobs, outcomes, strict=True):
+        _say(job, outcome, begun)
+    skipped_all = len(outcomes[0].skipped) == len(jobs[0].methods)
+    troubles = list(dict.fromkeys(outcome.trouble for outcome in outcomes if outcome.trouble))
+    if troubles and not (sweep and skipped_all):  # in a sweep, an impossible cell is a line and no failure
+        raise ValueError("; ".join(troubles))
 
 
 def _age_of_process() -> float:
@@ -146,15 +167,19 @@ def _say_left_out(job: Job) -> None:
         print(f"dataset {dataset.name}: left out {'; '.join(left_out)}")
 
 
-def _say(job: Job, outcome: Outcome, begun: float) -> None:
+def _said(job: Job, outcome: Outcome) -> Iterator[str]:
+    """What was left out, in lines; protocols of one job mostly say the same."""
     for method, reason in outcome.skipped.items():
-        print(f"skipped {method}: {reason}")
+        yield f"skipped {method}: {reason}"
     for image, reason in outcome.unread.items():
-        print(f"left out {image}: {reason}")
+        yield f"left out {image}: {reason}"
     for image, reason in list(outcome.silent.items())[:5]:
-        print(f"excluded {image}: {reason}")
+        yield f"excluded {image}: {reason}"
     if len(outcome.silent) > 5:
-        print(f"excluded {len(outcome.silent)} images in all that the model does not answer for")
+        yield f"excluded {len(outcome.silent)} images in all that the model does not answer for"
+
+
+def _say(job: Job, outcome: Outcome, begun: float) -> None:
     if len(outcome.skipped) == len(job.methods):
         print(f"{job.name}: nothing can be computed, every method was skipped")
         return

@@ -47,6 +47,14 @@ class Prepared:
     silent: tuple[str, ...]
     correct: dict[str, bool]
 
+    def answers(self, question: Question, ids: Sequence[str]) -> bool:
+        """Whether asking this about these images would prepare the very same again, to the last bit."""
+        passes = self.passes
+        if passes.ids != list(ids) or (passes.chunk, passes.seed) != (question.chunk, question.seed):
+            return False
+        same = torch.equal(question.chosen(passes.logits.argmax(dim=1)), passes.targets)
+        return same and tuple(_silent(passes.logits, question.labels, question.unlabelled)) == self.silent
+
 
 @dataclass(frozen=True)
 class Maps:
@@ -69,20 +77,18 @@ def prepare(
 
     targets: [B] outputs to explain; None: as the protocol says.
     """
-    labels = labels_of(job, batch)
-    return asked(
-        job.classifier,
-        batch,
-        Question(
-            labels,
-            targets,
-            by_label=job.protocol.target == "label",
-            unlabelled=job.protocol.unlabelled,
-            chunk=job.chunk,
-            seed=job.protocol.seed,
-        ),
-        pool,
-        memory,
+    return asked(job.classifier, batch, question_of(job, batch, targets), pool, memory)
+
+
+def question_of(job: Job, batch: Batch, targets: Tensor | None = None) -> Question:
+    """What a job asks about a batch. targets: [B] outputs to explain; None: as the protocol says."""
+    return Question(
+        labels_of(job, batch),
+        targets,
+        by_label=job.protocol.target == "label",
+        unlabelled=job.protocol.unlabelled,
+        chunk=job.chunk,
+        seed=job.protocol.seed,
     )
 
 
@@ -177,14 +183,22 @@ def maps(method: Explainer, passes: Passes, map_resize: str) -> Maps:
 
     Raises ValueError where the method does not give one map an image.
     """
+    return enlarged(method, passes, [map_resize])[map_resize]
+
+
+def enlarged(method: Explainer, passes: Passes, resizes: Sequence[str]) -> dict[str, Maps]:
+    """The same, made once and enlarged in several ways: the maps by `map_resize`."""
     made = method.explain(passes)
     count = len(passes.ids)
     if not isinstance(made, Tensor) or made.ndim != 3 or len(made) != count:
         got = list(made.shape) if isinstance(made, Tensor) else type(made).__name__
         raise ValueError(f"explain: expected a tensor of maps [{count}, h, w], got {got}")
     wide = made.detach() if made.dtype == torch.float64 else made.detach().float()
-    values = resize(wide, passes.size, map_resize)  # type: ignore[arg-type]
-    return Maps(values, tuple(faults(values)))
+    found = {}
+    for way in dict.fromkeys(resizes):
+        values = resize(wide, passes.size, way)  # type: ignore[arg-type]
+        found[way] = Maps(values, tuple(faults(values)))
+    return found
 
 
 def altered(method: Explainer, passes: Passes, images: Tensor, map_resize: str) -> Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dix.bench.run import plan
 from dix.bench.run.gallery import Gallery
@@ -66,12 +66,48 @@ class Forecast:
 
 def remaining(job: Job, store: ResultStore) -> Work:
     """What a run of the job would compute, after what the store holds."""
-    able = [name for name in job.methods if name not in job.unsupported()]
-    work = Work()
-    for step in plan.steps(job, store, Gallery(store.folder.parent, job), able):
-        if step.wanted:
-            wanted = [(method, metric) for method, metrics in step.wanted.items() for metric in metrics]
-            work.add(job, len(step.indices), wanted, list(step.wanted))
+    return remaining_together([job], store)
+
+
+def alike(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Jobs of one run in groups that explain the same classes by the same rule, and so share maps and probes.
+
+    Where a rule happens to give another group's classes a run shares more than a forecast can know.
+    """
+    found: dict[tuple[object, ...], list[Job]] = {}
+    for job in jobs:
+        protocol = job.protocol
+        key = (protocol.target, protocol.unlabelled == "drop", protocol.seed, protocol.map_resize)
+        found.setdefault(key, []).append(job)
+    return list(found.values())
+
+
+def joined(jobs: Sequence[Job]) -> Job:
+    """The first of some alike jobs with the metrics of all, which costs what they cost together."""
+    metrics = {_named(jobs, job, name): metric for job in jobs for name, metric in job.metrics.items()}
+    return replace(jobs[0], metrics=metrics)
+
+
+def _named(jobs: Sequence[Job], job: Job, metric: str) -> str:
+    """A job's metric among those of several protocols."""
+    return metric if len(jobs) == 1 else f"{job.protocol.name} {metric}"
+
+
+def remaining_together(jobs: Sequence[Job], store: ResultStore) -> Work:
+    """What a run of alike jobs would compute, in the names of `joined`."""
+    work, whole = Work(), joined(jobs)
+    able = [name for name in whole.methods if name not in whole.unsupported()]
+    plans = [plan.steps(job, store, Gallery(store.folder.parent, job), able) for job in jobs]
+    for steps in zip(*plans, strict=True):
+        wanted = [
+            (method, _named(jobs, job, metric))
+            for job, step in zip(jobs, steps, strict=True)
+            for method, metrics in step.wanted.items()
+            for metric in metrics
+        ]
+        pictured = [method for step in steps for method in step.wanted]
+        if pictured:
+            work.add(whole, len(steps[0].indices), wanted, pictured)
     return work
 
 

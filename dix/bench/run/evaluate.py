@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
-from dix.bench.run import plan, runtime
-from dix.bench.run.buffer import RowBuffer
+from dix.bench.run import runtime
 from dix.bench.run.checks import check_purpose, check_removal
-from dix.bench.run.freshness import Freshness, keep_origin
-from dix.bench.run.gallery import Gallery
 from dix.bench.run.guard import Guard, Left, Tampering, told
 from dix.bench.run.job import Job
+from dix.bench.run.lane import Lane
 from dix.bench.run.outcome import Outcome
 from dix.bench.run.plan import Step
-from dix.bench.run.records import Records
 from dix.bench.run.termination import Terminated, on_termination
-from dix.bench.run.watch import ToTheEnd, Watch
+from dix.bench.run.together import check_together
 from dix.bench.run.worker import Worker
-from dix.bench.store.ledger import Ledger
 from dix.bench.store.results import ResultStore
 from dix.datasets.loader import Batch, Loader
 
@@ -34,26 +30,30 @@ def evaluate(job: Job, store: ResultStore, progress: Progress | None = None) -> 
     stop the others. Raises ValueError where there is nothing to compute, StaleResults where stored rows are about
     other images or were computed in another way.
     """
-    check_purpose(job.methods, job.metrics, job.run)
-    check_removal(job.classifier, job.metrics, job.protocol)
-    return _Evaluation(job, store).run(progress or (lambda done, total: None))
+    return evaluate_together([job], store, progress)[0]
+
+
+def evaluate_together(jobs: Sequence[Job], store: ResultStore, progress: Progress | None = None) -> list[Outcome]:
+    """The same for jobs that differ in their protocol: the images are read once, and what is equal is computed once.
+
+    Their rows are those of separate runs, bit for bit. What jobs share counts for the first that needs it. Raises
+    ValueError besides where the jobs cannot share a run.
+    """
+    check_together(jobs)
+    for job in jobs:
+        check_purpose(job.methods, job.metrics, job.run)
+        check_removal(job.classifier, job.metrics, job.protocol)
+    return _Evaluation(jobs, store).run(progress or (lambda done, total: None))
 
 
 class _Evaluation:
-    """One run of a job: walks the batches of its grid and hands each to the parts that know what to do with it."""
+    """One run: walks the batches of the jobs' grid and hands each to the parts that know what to do with it."""
 
-    def __init__(self, job: Job, store: ResultStore) -> None:
-        self.job = job
-        self.store = store
-        self.guard = Guard(job.classifier)
-        self.outcome = Outcome(skipped=job.unsupported())
-        self.cells = job.cells()
+    def __init__(self, jobs: Sequence[Job], store: ResultStore) -> None:
+        self.job = jobs[0]
+        self.guard = Guard(self.job.classifier)
+        self.lanes = [Lane(job, store) for job in jobs]
         self._check_nothing_changed()
-        self.ledger = Ledger(store, job.undertaking(), job.run.flush_seconds)
-        self.records = Records(store, job, self.outcome, self.ledger.key)
-        self.buffer = RowBuffer(store, job.group, job.run.flush_seconds, self.records.clean)
-        self.gallery = Gallery(store.folder.parent, job)
-        self.watch: Watch = ToTheEnd()
 
     def _check_nothing_changed(self) -> None:
         """Raise Tampering where asking the methods whether they can explain the model has changed it."""
@@ -62,107 +62,69 @@ class _Evaluation:
             self.guard.restore()
             raise Tampering(f"`unsupported` of a method: {told(changes)}; `dix check method=[NAME]` says of which")
 
-    def run(self, progress: Progress) -> Outcome:
+    def run(self, progress: Progress) -> list[Outcome]:
         """Everything that is missing, batch by batch."""
-        self.store.open(self.cells.values())
-        self.watch = watch_of(self.job, self.store)
-        self.records.skips()
-        methods = self._methods_to_run()
-        with self.ledger, on_termination(self.buffer.flush_at_once):
-            todo = plan.steps(self.job, self.store, self.gallery, methods)
-            with self._pool() as pool, self.guard:
-                origin = keep_origin(self.job, self.store)
-                worker = Worker(
-                    self.job, self.cells, self.guard, self.outcome, self.gallery, origin, self.buffer.add, pool
-                )
-                try:
-                    self._walk(todo, worker, progress)
-                finally:
-                    self.buffer.flush()
-                    self.outcome.rows = self.buffer.written
-            self.ledger.end(self.watch.ends())
-            self.outcome.trouble = self._trouble()
-            self.store.compact(self.job.group)
-            self.records.mended(methods)
-        return self.outcome
+        for lane in self.lanes:
+            lane.open()
+        with ExitStack() as books:
+            for lane in self.lanes:
+                books.enter_context(lane.ledger)
+            books.enter_context(on_termination(self._flush_at_once))
+            self._compute([lane.plan() for lane in self.lanes], progress)
+            for lane in self.lanes:
+                lane.finish()
+        return [lane.outcome for lane in self.lanes]
 
-    def _trouble(self) -> str:
-        """Why nothing that was asked for can be counted, or ""."""
-        if set(self.outcome.skipped) == set(self.job.methods):
-            why = "; ".join(f"{method}: {reason}" for method, reason in self.outcome.skipped.items())
-            return f"nothing can be computed, every method was skipped ({why})"
-        images = {self.job.dataset.ids[i] for indices in self.job.batches() for i in indices}
-        images -= set(self.outcome.unread)
-        if images and images <= set(self.records.silent):
-            reasons = ", ".join(sorted(set(self.records.silent.values())))
-            return f"model {self.job.classifier.name}: all {len(images)} images are excluded: {reasons}"
-        return ""
+    def _flush_at_once(self) -> None:
+        for lane in self.lanes:
+            lane.buffer.flush_at_once()
 
-    def _walk(self, steps: Sequence[Step], worker: Worker, progress: Progress) -> None:
+    def _compute(self, plans: Sequence[Sequence[Step]], progress: Progress) -> None:
+        with self._pool() as pool, self.guard, ExitStack() as at_the_end:
+            for lane in self.lanes:
+                lane.begin()
+                at_the_end.callback(lane.flush)
+            self._walk(list(zip(*plans, strict=True)), Worker(self.guard, pool), progress)
+
+    def _walk(self, grid: Sequence[Sequence[Step]], worker: Worker, progress: Progress) -> None:
         """Every batch of the grid in order: what is stored is checked, what is missing is computed."""
-        fresh = Freshness(self.job, self.store)
-        batches = iter(self._loader([step for step in steps if step.wanted]))
-        self._show(progress, 0, len(steps))
-        for done, step in enumerate(steps, 1):
-            if self.watch.over(step):
+        batches = iter(self._loader([steps[0].indices for steps in grid if any(step.wanted for step in steps)]))
+        self._show(progress, 0, len(grid))
+        for done, steps in enumerate(grid, 1):
+            over = [lane.watch.over(step) for lane, step in zip(self.lanes, steps, strict=True)]
+            if all(over):
                 break
-            if step.wanted:
-                batch = _read(batches)
-                fresh.check_batch(batch)
-                self._batch(Step(step.indices, self.watch.wanted(step)), batch, worker)
-            else:
-                fresh.check_stored(step.indices)
-            self._show(progress, done, len(steps))
+            batch = _read(batches) if any(step.wanted for step in steps) else None
+            for lane, step in zip(self.lanes, steps, strict=True):
+                lane.check(step, batch)
+            if batch is not None:
+                self._batch(steps, batch, worker)
+            self._show(progress, done, len(grid))
 
     def _show(self, progress: Progress, done: int, total: int) -> None:
         progress(done, total)
-        self.ledger.advance(done, self.outcome.images)
+        for lane in self.lanes:
+            lane.ledger.advance(done, lane.outcome.images)
 
-    def _loader(self, steps: Sequence[Step]) -> Loader:
+    def _loader(self, batches: Sequence[Sequence[int]]) -> Loader:
         run = self.job.run
-        batches = [step.indices for step in steps]
         return Loader(self.job.dataset, self.job.preprocess, batches, run.workers, run.on_error)  # type: ignore[arg-type]
-
-    def _methods_to_run(self) -> list[str]:
-        """All that can explain the model; of those, where only what failed is asked for, what failed."""
-        able = [name for name in self.job.methods if name not in self.outcome.skipped]
-        if self.job.run.only == "all" or self.ledger.unfinished:
-            return able
-        failed = self.records.failed_before()
-        return [name for name in able if name in failed]
 
     @contextmanager
     def _pool(self) -> Iterator[ProcessPoolExecutor | None]:
         with runtime.worker_pool(self.job.run.workers) as pool:
             yield pool
 
-    def _batch(self, step: Step, batch: Batch, worker: Worker) -> None:
-        self.records.unread(batch.skipped)
-        self.watch.leave_out(image for image, _ in batch.skipped)
-        if not batch.ids or not step.wanted:
+    def _batch(self, steps: Sequence[Step], batch: Batch, worker: Worker) -> None:
+        asked = [(lane, step) for lane, step in zip(self.lanes, steps, strict=True) if step.wanted]
+        for lane, _ in asked:
+            lane.leave_out(batch)
+        needed = [(lane, Step(step.indices, lane.watch.wanted(step))) for lane, step in asked]
+        work = [(lane, step) for lane, step in needed if step.wanted]
+        if not batch.ids or not work:
             return
-        found = worker.compute(step, batch)
-        self.outcome.right.update(found.correct)
-        self.outcome.silent.update(found.silent)
-        for save in found.pictures:
-            save()
-        for failure in found.failures:
-            self.records.failure(failure.method, batch.ids, failure.message, failure.error)
-        self.buffer.add(found.rows)
-        self.watch.add(found.rows)
-        self.outcome.images += len(batch.ids)
-        self.buffer.flush_when_due()
-
-
-def watch_of(job: Job, store: ResultStore) -> Watch:
-    """How far the cells of a job are computed, as `run.until` has it."""
-    if job.run.until == "all":
-        return ToTheEnd()
-    from dix.bench.run.until import UntilDecided  # imports the statistics, for which other runs need not wait
-
-    watch = UntilDecided(job, store)
-    watch.record()
-    return watch
+        for (lane, _), found in zip(work, worker.compute(work, batch), strict=True):
+            lane.take(found, batch)
 
 
 def _read(batches: Iterator[Batch]) -> Batch:

@@ -1,21 +1,25 @@
-"""Compute one batch: every method's maps, every metric's scores, each shielded from what another does."""
+"""Compute one batch: every method's maps, every metric's scores, each shielded from what another does.
+
+Several jobs may want the same batch under protocols of their own. What they ask for alike is computed once: the clean
+pass where they explain the same classes, a method's maps, and the network's answers to equal probes of equal maps.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
 from torch import Tensor
 
-from dix.bench.run.batch import Maps, altered, maps, part, predict, prepare
-from dix.bench.run.gallery import Gallery
+from dix.bench.run.batch import Maps, Prepared, altered, enlarged, part, predict, prepare, question_of
+from dix.bench.run.findings import Failure, Findings
 from dix.bench.run.guard import Guard, Handed, HandedBatch, Left, Watched, isolated, told
 from dix.bench.run.job import Job
-from dix.bench.run.outcome import Outcome
+from dix.bench.run.lane import Lane
 from dix.bench.run.plan import Step
 from dix.bench.run.scorer import BROKEN_MAP, SILENT_ALTERED, Score, Scorer
 from dix.bench.run.seals import Memory
@@ -32,158 +36,168 @@ NAN = float("nan")
 NOTES = {"not finite": BROKEN_MAP, "constant": "constant map", "": ""}
 #: What is said of a batch that was changed by nobody who could be caught at it.
 NOBODY = "the weights changed while its batch was computed, and did not when the methods were watched one by one"
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A method that failed on a batch. message: what went wrong. error: what it raised, if it raised something."""
-
-    method: str
-    message: str
-    error: BaseException | None = None
-
-
-@dataclass
-class Findings:
-    """What a batch gave.
-
-    rows: of all methods that did not fail. pictures: what keeps each method's pictures. failures: the others.
-    silent: why an image is set aside for all methods, by image. correct: whether the clean prediction is the label, by
-    image.
-    """
-
-    rows: list[Row] = field(default_factory=list)
-    pictures: list[Callable[[], None]] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-    silent: dict[str, str] = field(default_factory=dict)
-    correct: dict[str, bool] = field(default_factory=dict)
+#: What jobs want of a batch.
+Work = Sequence[tuple[Lane, Step]]
 
 
 @dataclass(frozen=True)
 class Worker:
-    """Computes batches of a job.
+    """Computes batches. pool: for CPU work outside the model."""
 
-    cells: of its rows. origin: of what computes them. rescue: keeps rows when the run ends
-    in the midst of a batch. pool: for CPU work outside the model.
-    """
-
-    job: Job
-    cells: Mapping[tuple[str, str], StoredCell]
     guard: Guard
-    outcome: Outcome
-    gallery: Gallery
-    origin: str
-    rescue: Callable[[Sequence[Row]], None]
     pool: Executor | None = None
 
-    def compute(self, step: Step, batch: Batch) -> Findings:
-        """A batch of at least one image. Where the weights were changed past the quick look, all of it once more."""
-        first = _Pass(self, step, batch, thorough=False)
+    def compute(self, work: Work, batch: Batch) -> list[Findings]:
+        """A batch of at least one image for each job. Where the weights were changed past the quick look, once more."""
+        first = _Pass(self, work, batch, thorough=False)
         try:
             found = first.run()
         except BaseException:  # the run ends here: what was computed before is sound unless the weights were changed
             if not self.guard.changed(thorough=True):
-                self.rescue(first.found.rows)
+                for share in first.shares:
+                    share.lane.buffer.add(share.found.rows)
             raise
         if not self.guard.changed(thorough=True):
             return found
         self.guard.restore()
-        found = _Pass(self, step, batch, thorough=True).run()
-        if self.guard.changed(thorough=True):
+        found = _Pass(self, work, batch, thorough=True).run()
+        changed = bool(self.guard.changed(thorough=True))
+        if changed:
             self.guard.restore()
-            found = Findings(failures=[Failure(method, NOBODY) for method in step.wanted])
-        return found if found.failures else Findings(failures=[Failure(method, NOBODY) for method in step.wanted])
+        if not changed and any(each.failures for each in found):
+            return found
+        return [Findings(failures=[Failure(method, NOBODY) for method in step.wanted]) for _, step in work]
+
+
+@dataclass(eq=False)
+class _Share:
+    """One job's share of a batch. batch: its images that can be scored. prepared: they, shown to the network."""
+
+    lane: Lane
+    step: Step
+    batch: Batch
+    prepared: Prepared = field(init=False)
+    found: Findings = field(default_factory=Findings)
+
+    @property
+    def job(self) -> Job:
+        """The job itself."""
+        return self.lane.job
 
     def predict(
         self, images: Tensor, targets: Tensor, /, *, raw: bool = False, kept: Tensor | None = None
     ) -> Prediction:
         """What the model says of a probe's altered images; every row is counted."""
-        self.outcome.forwards += len(images)
+        self.lane.outcome.forwards += len(images)
         return halving(lambda chunk: predict(self.job.classifier, images, targets, chunk, raw, kept), self.job.chunk)
+
+    def asking(self, scorer: Scorer) -> Scorer:
+        """The same maps and answers; what has yet to be asked counts for this job."""
+        return replace(scorer, predict=self.predict, timing=self.lane.outcome.timing)
 
 
 class _Pass:
     """One way through a batch. thorough: look at every weight after every method and metric."""
 
-    def __init__(self, worker: Worker, step: Step, batch: Batch, thorough: bool) -> None:
+    def __init__(self, worker: Worker, work: Work, batch: Batch, thorough: bool) -> None:
         self.worker = worker
-        self.job = worker.job
-        self.step = step
-        self.batch = batch
+        self.shares = [_Share(lane, step, batch) for lane, step in work]
         self.thorough = thorough
-        self.found = Findings()
         self.contents = dict(zip(batch.ids, batch.contents, strict=True))
 
-    def run(self) -> Findings:
-        """All that the step wants."""
-        self._prepare()
+    def run(self) -> list[Findings]:
+        """All that the jobs want, method after method, so that one method's maps are in memory at a time."""
+        self._prepare(self.shares)
         self._set_silent_aside()
-        if self.batch.ids:
-            for method, metrics in self.step.wanted.items():
-                self._method(method, metrics)
-        return self.found
+        left = [share for share in self.shares if share.batch.ids]
+        for method in dict.fromkeys(method for share in left for method in share.step.wanted):
+            wanting = [share for share in left if method in share.step.wanted]
+            for shares in _alike(wanting, lambda share: id(share.prepared)):
+                self._method(method, shares)
+        return [share.found for share in self.shares]
 
-    def _prepare(self) -> None:
-        with self.worker.outcome.timing("clean"):
-            self.prepared = prepare(self.job, self.batch, self.worker.pool, memory=Memory)
-        outcome = self.worker.outcome
-        outcome.first_forward = outcome.first_forward or time.perf_counter()
-        self.handed = HandedBatch.of(self.prepared)
+    def _prepare(self, shares: Sequence[_Share]) -> None:
+        """Show these shares' images to the network; alike shares once."""
+        ready = [share for share in self.shares if share.batch.ids and share not in shares]
+        for share in shares:
+            question = question_of(share.job, share.batch)
+            alike = (other.prepared for other in ready if other.prepared.answers(question, share.batch.ids))
+            share.prepared = next(alike, None) or self._shown(share)
+            share.lane.outcome.first_forward = share.lane.outcome.first_forward or time.perf_counter()
+            ready.append(share)
+        found = {id(share.prepared): share.prepared for share in self.shares if share.batch.ids}
+        self.handed = [HandedBatch.of(prepared) for prepared in found.values()]
+
+    def _shown(self, share: _Share) -> Prepared:
+        with share.lane.outcome.timing("clean"):
+            return prepare(share.job, share.batch, self.worker.pool, memory=Memory)
 
     def _set_silent_aside(self) -> None:
         """Rows for images that the network does not answer for; the others are prepared without them."""
-        self.found.correct = self.prepared.correct
-        silent = {image: why for image, why in zip(self.batch.ids, self.prepared.silent, strict=True) if why}
+        less = [share for share in self.shares if self._silent_of(share)]
+        if less:
+            self._prepare([share for share in less if share.batch.ids])
+
+    def _silent_of(self, share: _Share) -> bool:
+        share.found.correct = share.prepared.correct
+        silent = {image: why for image, why in zip(share.batch.ids, share.prepared.silent, strict=True) if why}
         if not silent:
-            return
-        self.found.silent = silent
-        set_aside, unanswered = self.worker.gallery.set_aside, dict(silent)
-        self.found.pictures.append(lambda: set_aside(self.step.indices, unanswered, self.contents))
-        for method, metrics in self.step.wanted.items():
+            return False
+        share.found.silent = silent
+        set_aside = partial(share.lane.gallery.set_aside, share.step.indices, dict(silent), self.contents)
+        share.found.pictures.append(set_aside)
+        for method, metrics in share.step.wanted.items():
             for metric in metrics:
-                cell = self.worker.cells[method, metric]
-                self.found.rows += [self._row(cell, image, Score(NAN, reason=why)) for image, why in silent.items()]
-        self.batch = part(self.batch, [i for i, image in enumerate(self.batch.ids) if image not in silent])
-        if self.batch.ids:
-            self._prepare()
+                cell = share.lane.cells[method, metric]
+                share.found.rows += [
+                    self._row(share, cell, image, Score(NAN, reason=why)) for image, why in silent.items()
+                ]
+        share.batch = part(share.batch, [i for i, image in enumerate(share.batch.ids) if image not in silent])
+        return True
 
-    def _method(self, method: str, metrics: Sequence[str]) -> None:
-        explainer, resize = self.job.methods[method], self.job.protocol.map_resize
-        with self.worker.outcome.timing(f"explain {method}"):
-            made = self._attempt(method, "", lambda: maps(explainer, self.prepared.passes, resize))
-        if made is None:
-            return
-        kept = Maps(made.values.clone(), made.faults)
-        save, images = self.worker.gallery.save, self.prepared.images
-        self.found.pictures.append(lambda: save(self.step.indices, method, images, kept.values, self.contents))
-        scorer = self._scorer(method, kept)
-        for metric in metrics:
-            act = partial(scorer.score, self.job.metrics[metric])
-            scores = self._attempt(method, f"{metric}: ", act, *handed_with(scorer))
-            if scores is None:
-                scorer = self._scorer(method, kept)  # nothing that a failing metric saw is seen by the next
-            else:
-                self.found.rows += self._rows(method, metric, kept, scores)
+    def _method(self, method: str, shares: Sequence[_Share]) -> None:
+        """One method for jobs that explain the same classes of the same images."""
+        explainer, passes = shares[0].job.methods[method], shares[0].prepared.passes
+        resizes = [share.job.protocol.map_resize for share in shares]
+        with shares[0].lane.outcome.timing(f"explain {method}"):
+            made = self._attempt(shares, method, "", lambda: enlarged(explainer, passes, resizes))
+        for resize, found in (made or {}).items():
+            kept = Maps(found.values.clone(), found.faults)
+            self._scores(method, [share for share in shares if share.job.protocol.map_resize == resize], kept)
 
-    def _scorer(self, method: str, made: Maps) -> Scorer:
-        explainer, prepared = self.job.methods[method], self.prepared
+    def _scores(self, method: str, shares: Sequence[_Share], kept: Maps) -> None:
+        """Every metric of jobs that have the same maps."""
+        scorer = self._scorer(method, shares[0], kept)
+        for share in shares:
+            save, images, indices = share.lane.gallery.save, share.prepared.images, share.step.indices
+            share.found.pictures.append(partial(save, indices, method, images, kept.values, self.contents))
+            for metric in share.step.wanted[method]:
+                act = partial(share.asking(scorer).score, share.job.metrics[metric])
+                scores = self._attempt([share], method, f"{metric}: ", act, *handed_with(scorer))
+                if scores is None:
+                    scorer = self._scorer(method, share, kept)  # nothing that a failing metric saw is seen by the next
+                else:
+                    share.found.rows += self._rows(share, method, metric, kept, scores)
+
+    def _scorer(self, method: str, share: _Share, made: Maps) -> Scorer:
+        explainer, prepared, resize = share.job.methods[method], share.prepared, share.job.protocol.map_resize
         case = Case(
             prepared.images,
             made.sound.clone(),
-            explain=lambda images: altered(explainer, prepared.passes, images, self.job.protocol.map_resize),
+            explain=lambda images: altered(explainer, prepared.passes, images, resize),
             method=method,
             _memo=Memory(),
         )
-        return Scorer(made, case, self.worker.predict, Memory(), self.worker.outcome.timing)
+        return Scorer(made, case, share.predict, Memory(), share.lane.outcome.timing)
 
-    def _rows(self, method: str, metric: str, made: Maps, scores: Sequence[Score]) -> Iterator[Row]:
-        cell = self.worker.cells[method, metric]
-        for image, fault, score in zip(self.batch.ids, made.faults, scores, strict=True):
+    def _rows(self, share: _Share, method: str, metric: str, made: Maps, scores: Sequence[Score]) -> Iterator[Row]:
+        cell = share.lane.cells[method, metric]
+        for image, fault, score in zip(share.batch.ids, made.faults, scores, strict=True):
             if score.reason == SILENT_ALTERED:
-                self.found.silent[image] = score.reason
-            yield self._row(cell, image, score, "" if score.reason == BROKEN_MAP else NOTES[fault])
+                share.found.silent[image] = score.reason
+            yield self._row(share, cell, image, score, "" if score.reason == BROKEN_MAP else NOTES[fault])
 
-    def _row(self, cell: StoredCell, image: str, score: Score, note: str = "") -> Row:
+    def _row(self, share: _Share, cell: StoredCell, image: str, score: Score, note: str = "") -> Row:
         return Row(
             cell=cell.digest,
             image=image,
@@ -193,32 +207,44 @@ class _Pass:
             reason=score.reason,
             note=note,
             content=self.contents[image],
-            origin=self.worker.origin,
+            origin=share.lane.origin,
         )
 
-    def _attempt(self, method: str, who: str, act: Callable[[], T], *handed: Watched) -> T | None:
+    def _attempt(
+        self, shares: Sequence[_Share], method: str, who: str, act: Callable[[], T], *handed: Watched
+    ) -> T | None:
         """What a method or metric gives, or None where it fails or changes what others see. who: it, in a message."""
         result: T | None = None
         failure: Failure | None = None
         try:
-            result = isolated(act, self._seed(method))
+            result = isolated(act, _seed(shares[0], method))
         except Exception as error:
             if type(error).__module__.startswith("submitit"):
                 raise  # a launcher's signal, not the method's fault
             kind = "" if isinstance(error, Left) else f"{type(error).__name__}: "
             failure = Failure(method, f"{who}{kind}{error}", error)
-        changes = self.worker.guard.changed(self.handed, *handed, thorough=self.thorough)
+        changes = self.worker.guard.changed(*self.handed, *handed, thorough=self.thorough)
         if changes:
             failure = Failure(method, f"{who}{told(changes)}")
             self.worker.guard.restore()
-            self._prepare()
+            self._prepare([share for share in self.shares if share.batch.ids])
         if failure is not None:
-            self.found.failures.append(failure)
+            for share in shares:
+                share.found.failures.append(failure)
             return None
         return result
 
-    def _seed(self, method: str) -> int:
-        return generator(self.job.protocol.seed, self.batch.ids[0], method, "shared").initial_seed()
+
+def _alike(shares: Sequence[_Share], key: Callable[[_Share], Hashable]) -> list[list[_Share]]:
+    """Shares with equal keys together, in the order of their first."""
+    found: dict[Hashable, list[_Share]] = {}
+    for share in shares:
+        found.setdefault(key(share), []).append(share)
+    return list(found.values())
+
+
+def _seed(share: _Share, method: str) -> int:
+    return generator(share.job.protocol.seed, share.batch.ids[0], method, "shared").initial_seed()
 
 
 def handed_with(scorer: Scorer) -> tuple[Watched, ...]:
