@@ -176,8 +176,8 @@ def test_a_new_metric_costs_its_own_probe_alone(tmp_path: Path) -> None:
 
 def test_a_pretended_number_of_images(tmp_path: Path) -> None:
     made = timed_job()
-    found = forecast(made, calibrate(made, images=2, clock=CLOCK), work_of(made, str(tmp_path), 50_000))
-    small = forecast(made, calibrate(made, images=2, clock=CLOCK), work_of(made, str(tmp_path), None))
+    found = forecast(made, calibrate(made, images=2, clock=CLOCK), work_of([made], str(tmp_path), 50_000))
+    small = forecast(made, calibrate(made, images=2, clock=CLOCK), work_of([made], str(tmp_path), None))
     assert found.forwards == small.forwards // 8 * 50_000
     assert found.seconds["explain slow"] == pytest.approx(50_000 * (SLOW + ROW))
 

@@ -30,7 +30,11 @@ def table() -> Table:
     for protocol, lead in (("thesis", 4.0), ("mean", 4.0), ("bee", -4.0)):
         scores = {"gc": GC, "ig": GC - 9, "dix3": GC + lead + RNG.normal(0, 0.5, size=30)}
         frames += [rows_of(method, "neg", value, protocol=protocol) for method, value in scores.items()]
-    return build(Evidence(pd.concat(frames, ignore_index=True)), Plan(metrics=METRICS), Bootstrap(resamples=300))
+    return build(
+        Evidence(pd.concat(frames, ignore_index=True), provenance={"protocol": SETTINGS}),
+        Plan(metrics=METRICS),
+        Bootstrap(resamples=300),
+    )
 
 
 def test_verdicts_stand_side_by_side() -> None:
@@ -58,11 +62,13 @@ def test_tau_counts_pairs_in_the_same_order() -> None:
 
 
 def test_fields_that_one_side_does_not_know_differ() -> None:
-    assert differing({"name": "a", "fill": "black"}, {"name": "b", "fill": "black", "ties": "index"}) == ("ties",)
+    assert differing({"name": "a", "fill": "black"}, {"name": "b", "fill": "black", "ties": "index"}) == {
+        "ties": (None, "index")
+    }
 
 
 def test_the_page_says_what_holds_and_which_field_decides() -> None:
-    page = markdown(table(), SETTINGS)
+    page = markdown(table())
     assert "Of single fields hit decides most: 1 of 2 verdicts" in page
     assert "1 of 2 claims have the same verdict under all 3 protocols: 1 confirmed." in page
 
@@ -71,4 +77,4 @@ def test_one_protocol_alone_is_refused() -> None:
     rows = rows_of("gc", "neg", GC)
     single = build(Evidence(rows), Plan(metrics=METRICS), Bootstrap(resamples=50))
     with pytest.raises(ValueError, match="at least two protocols, got thesis"):
-        markdown(single, SETTINGS)
+        markdown(single)

@@ -108,7 +108,7 @@ ALL = ("thesis", "ltx", "bee", "label", "cubic")
 
 def test_rows_are_those_of_separate_jobs_bit_for_bit(tmp_path: Path) -> None:
     for name in ALL:
-        evaluate(*jobs(name), ResultStore(tmp_path / "apart"))
+        evaluate(jobs(name)[0], ResultStore(tmp_path / "apart"))
     evaluate_together(jobs(*ALL), ResultStore(tmp_path / "together"))
     assert len(rows(tmp_path / "apart")) == 5 * 2 * 6 * 8
     assert_same(rows(tmp_path / "apart"), rows(tmp_path / "together"))
@@ -141,7 +141,7 @@ def test_maps_are_shared_where_a_batch_has_the_same_classes_and_made_once_for_ev
 
 def test_a_run_goes_on_where_one_protocol_was_computed_alone(tmp_path: Path) -> None:
     evaluate_together(jobs(*ALL), ResultStore(tmp_path / "together"))
-    evaluate(*jobs("ltx"), ResultStore(tmp_path / "resumed"))
+    evaluate(jobs("ltx")[0], ResultStore(tmp_path / "resumed"))
     outcomes = evaluate_together(jobs(*ALL), ResultStore(tmp_path / "resumed"))
     assert [outcome.rows for outcome in outcomes] == [96, 0, 96, 96, 96]
     assert_same(rows(tmp_path / "together"), rows(tmp_path / "resumed"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from dix.cli.config import CONF, composed, options
+from dix.cli.config import CONF, composed, options, together
 from dix.cli.construct import build, job_of, many
 from dix.explainer import Explainer
 from dix.metrics.api import Metric
@@ -41,13 +41,38 @@ def test_every_method_builds_and_has_a_label(method: str) -> None:
     hash(explainer)
 
 
-@pytest.mark.parametrize("metric", options("metric"))
 @pytest.mark.parametrize("protocol", options("protocol"))
-def test_every_metric_builds_under_every_protocol(metric: str, protocol: str) -> None:
-    config = composed([f"metric=[{metric}]", f"protocol={protocol}"])
-    built = many(config.metric, "metric")[metric]
-    assert isinstance(built, Metric)
-    hash(built.probe)
+def test_every_metric_builds_under_every_protocol(protocol: str) -> None:
+    config = composed([f"metric=[{','.join(options('metric'))}]", f"protocol={protocol}"])
+    built = many(config.metric, "metric")
+    assert set(built) == set(options("metric"))
+    for metric in built.values():
+        assert isinstance(metric, Metric)
+        hash(metric.probe)
+
+
+@pytest.mark.parametrize("protocol", [name for name in options("protocol") if name.startswith("thesis_")])
+def test_a_single_change_of_the_thesis_is_one(protocol: str) -> None:
+    whole, changed = (composed([f"protocol={name}"]).protocol for name in ("thesis", protocol))
+    assert changed.name == protocol
+    assert sum(whole[key] != changed[key] for key in whole if key != "name") == 1
+
+
+def test_a_list_of_protocols_is_one_configuration_for_each() -> None:
+    words = ["protocol=[thesis,ltx_label,bee]", "metric=[neg]", "protocol.seed=7"]
+    configs = together(words)
+    assert [config.protocol.name for config in configs] == ["thesis", "ltx_label", "bee"]
+    assert [config.metric.neg.fill for config in configs] == ["black", "black", "model_mean"]
+    assert {config.protocol.seed for config in configs} == {7}
+    assert [config.protocol.name for config in together(["protocol=ltx"])] == ["ltx"]
+    assert [config.protocol.name for config in together(["protocol=[ltx]"])] == ["ltx"]
+
+
+def test_a_list_of_protocols_is_refused_where_one_is_needed_and_where_names_are_equal() -> None:
+    with pytest.raises(ValueError, match="protocol: expected one, got thesis, bee"):
+        composed(["protocol=[thesis,bee]"])
+    with pytest.raises(ValueError, match=r"protocol\.name: expected one for each protocol"):
+        together(["protocol=[thesis,bee]", "protocol.name=mine"])
 
 
 @pytest.mark.parametrize("dataset", options("dataset"))
@@ -57,7 +82,7 @@ def test_every_data_set_composes(dataset: str) -> None:
 
 @pytest.mark.parametrize("experiment", options("experiment"))
 def test_every_experiment_composes(experiment: str) -> None:
-    config = composed([f"experiment={experiment}"])
+    config = composed([f"experiment={experiment}"], several=True)
     assert config.run.name
 
 

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dix.bench.report.compare import ResultSet, compare_runs, comparison_csv, comparison_markdown
-from dix.bench.report.csv import render_claims_csv, render_csv
+from dix.bench.report.csv import render_claims_csv, render_csv, render_protocols_csv
 from dix.bench.report.html import render_html
 from dix.bench.report.latex import render_latex
 from dix.bench.report.markdown import render_markdown
@@ -230,8 +230,10 @@ def documents(
     curves = [panel for name, plan in plans.items() for panel in curve_panels(_of_protocol(evidence, name), plan)]
     decided = courses_markdown(courses, table.labels)
     more = {"verdicts.csv": courses_csv(courses)} if courses else {}
+    about, beside = "".join(f"# {line}\n" for line in head(table)), render_protocols_csv(table)
+    more |= {"protocols.csv": about + beside} if beside else {}
     return more | {
-        "table.csv": "".join(f"# {line}\n" for line in head(table)) + render_csv(table),
+        "table.csv": about + render_csv(table),
         "claims.csv": render_claims_csv(table),
         "table.md": render_markdown(table) + (f"\n{decided}" if decided else ""),
         "table.tex": render_latex(table),

@@ -59,7 +59,7 @@ def _run(config: DictConfig, action: str) -> None:
     store = ResultStore(config.run.results)
     for series in _series(config, action, made.classifier, settings):
         start = time.monotonic()
-        with progress_of(made, config.run.progress) as progress:
+        with progress_of([made], config.run.progress) as progress:
             outcome = run_series(made, series, settings, store, progress)
         seconds = time.monotonic() - start
         if outcome.images:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from dix.bench.report.notes import DIGITS
+from dix.bench.tables.beside import beside, protocols_of
 from dix.bench.tables.table import Claim, Table, TableCell
 
 _NUMBERS = ("value", "low", "high", "printed", "difference")
@@ -46,6 +47,20 @@ def render_csv(table: Table) -> str:
 def render_claims_csv(table: Table) -> str:
     """Every claim as one line, with its evidence and its verdict."""
     return as_csv(_CLAIM_FIELDS, (_claim_record(claim) for claim in table.claims))
+
+
+def render_protocols_csv(table: Table) -> str:
+    """Every metric and method of each model as one line, with a column for each protocol; "" for fewer than two."""
+    protocols, sheets = protocols_of(table), beside(table)
+    if not sheets:
+        return ""
+    records = []
+    for sheet in sheets:
+        for line in sheet.lines:
+            values = {p: cell.value for p, cell in zip(sheet.protocols, line.cells, strict=True) if cell is not None}
+            numbers = (values.get(protocol, np.nan) for protocol in protocols)
+            records.append((sheet.dataset, sheet.model, line.metric, line.method, *numbers))
+    return as_csv(("dataset", "model", "metric", "method", *protocols), records)
 
 
 def as_csv(header: Sequence[str], records: Iterable[Sequence[object]]) -> str:

@@ -43,8 +43,10 @@ def render_html(
     about = table.provenance if provenance is None else provenance
     script = (FOLDER / "report.js").read_text(encoding="utf-8")
     claims = html_results.claims(table)
+    protocols = html_results.protocols(table)
     parts = {
         "results": True,
+        "protocols": protocols,
         "claims": claims,
         "decided": courses,
         "curves": curves,
@@ -64,6 +66,7 @@ def render_html(
         decided=verdicts.course_views(courses, table.labels),
         decided_rule=verdicts.RULE,
         decided_header=verdicts.HEADER,
+        protocols=protocols,
         legend=html_parts.legend(table, curves),
         curves=html_parts.curve_groups(table, curves),
         gallery=[html_parts.example(table, item) for item in gallery],

@@ -11,6 +11,8 @@ from markupsafe import Markup
 from dix.bench.report import notes
 from dix.bench.report.charts import forest
 from dix.bench.report.notes import decimals, p_value, signed
+from dix.bench.report.sensitivity import sensitivity
+from dix.bench.tables.beside import Beside, beside
 from dix.bench.tables.samples import Block
 from dix.bench.tables.table import BETTER, CONFIRMED, REFUTED, UNDECIDED, VERDICTS, WORSE, Claim, Table, TableCell
 
@@ -166,6 +168,32 @@ def _thesis(cell: TableCell) -> str:
 def _test(table: Table, cell: TableCell) -> str:
     rival = table.labels.method(cell.rival)
     return f"{signed(cell.lead)} than {rival}, p {p_value(cell.p)}" if cell.rival else ""
+
+
+def protocols(table: Table) -> View | None:
+    """Scores with a column for each protocol, and what the protocol decides; None for a single protocol."""
+    section = sensitivity(table)
+    if section is None:
+        return None
+    return {
+        "blocks": [_beside(table, sheet) for sheet in beside(table)],
+        "lines": section.lines,
+        "sheets": [sheet._asdict() for sheet in section.sheets],
+    }
+
+
+def _beside(table: Table, sheet: Beside) -> View:
+    """One model's lines; no small charts, since scales differ by protocol."""
+    rows = []
+    for line in sheet.lines:
+        shown = [
+            {"gap": " ", "reason": ""} if cell is None else _cell(table, cell, (0.0, 1.0)) | {"forest": "", "test": ""}
+            for cell in line.cells
+        ]
+        names = {"metric": notes.metric_label(table, line.metric), "label": table.labels.method(line.method)}
+        rows.append({**names, "role": role(table, line.method), "cells": shown})
+    title = f"{table.labels.model(sheet.model)} on {table.labels.dataset(sheet.dataset)}"
+    return {"title": title, "protocols": sheet.protocols, "rows": rows}
 
 
 def claims(table: Table) -> View | None:

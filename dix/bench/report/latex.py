@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dix.bench.report.notes import UNMEASURED, columns_of, decimals, groups, marks, mean_rank, metric_label, notes
+from dix.bench.tables.beside import Beside, beside
 from dix.bench.tables.samples import Block
 from dix.bench.tables.table import Table, TableCell
 
@@ -37,7 +38,33 @@ def latex_escape(text: str) -> str:
 def render_latex(table: Table) -> str:
     """The table as the thesis prints it, one float for each data set; needs the packages booktabs and graphicx."""
     head = "% needs \\usepackage{booktabs,graphicx,textcomp}\n"
-    return head + "\n".join(_latex_float(table, blocks) for blocks in groups(table).values())
+    floats = [_latex_float(table, blocks) for blocks in groups(table).values()]
+    return head + "\n".join(floats + [_latex_beside(table, sheet) for sheet in beside(table)])
+
+
+def _latex_beside(table: Table, sheet: Beside) -> str:
+    """One model's scores with a column for each protocol."""
+    model, dataset = table.labels.model(sheet.model), table.labels.dataset(sheet.dataset)
+    caption = f"{table.title or 'Results'}: {model} on {dataset}, a column for each protocol."
+    body = "\\midrule\n".join(
+        _latex_metric(table, metric, sheet) for metric in dict.fromkeys(line.metric for line in sheet.lines)
+    )
+    columns = ["", "", *map(latex_escape, sheet.protocols)]
+    return (
+        f"\\begin{{table*}}\n\\centering\n\\caption{{{latex_escape(caption)}}}\n"
+        f"\\resizebox{{\\linewidth}}{{!}}{{%\n\\begin{{tabular}}{{ll{'r' * len(sheet.protocols)}}}\n\\toprule\n"
+        f"{' & '.join(columns)} \\\\\n\\midrule\n{body}\\bottomrule\n\\end{{tabular}}}}\n\\end{{table*}}\n"
+    )
+
+
+def _latex_metric(table: Table, metric: str, sheet: Beside) -> str:
+    """The lines of one metric, which is named on the first."""
+    text = ""
+    for position, line in enumerate(line for line in sheet.lines if line.metric == metric):
+        name = latex_escape(metric_label(table, metric)) if position == 0 else ""
+        cells = ["" if cell is None else _latex_value(cell) for cell in line.cells]
+        text += f"{' & '.join([name, latex_escape(table.labels.method(line.method)), *cells])} \\\\\n"
+    return text
 
 
 def _latex_float(table: Table, blocks: Sequence[Block]) -> str:

@@ -27,8 +27,12 @@ from dix.bench.report.notes import (
     statement,
     verdict_counts,
 )
+from dix.bench.report.sensitivity import Section, sensitivity
+from dix.bench.tables.beside import beside
 from dix.bench.tables.samples import Block
 from dix.bench.tables.table import Claim, Table, TableCell
+
+TITLE = "What the protocol decides"
 
 
 def markdown_escape(text: str) -> str:
@@ -50,6 +54,9 @@ def render_markdown(table: Table) -> str:
             parts.append(_markdown_wide(table, blocks, _markdown_printed, ranks=False))
         parts.append(_markdown_evidence(table, blocks))
     parts += _markdown_claims(table)
+    parts += _markdown_beside(table)
+    section = sensitivity(table)
+    parts += [f"## {TITLE}", *markdown_section(section)] if section else []
     return "\n\n".join(parts) + "\n"
 
 
@@ -117,6 +124,33 @@ def _evidence_row(table: Table, cell: TableCell) -> list[str]:
         *map(p_value_md, (cell.p, cell.p_alone, cell.p_rank)),
         markdown_escape(cell.note),
     ]
+
+
+def _markdown_beside(table: Table) -> list[str]:
+    """Every score once more, with a column for each protocol, where there are several."""
+    parts = []
+    for sheet in beside(table):
+        model, dataset = table.labels.model(sheet.model), table.labels.dataset(sheet.dataset)
+        rows = []
+        for line in sheet.lines:
+            names = (metric_label(table, line.metric), table.labels.method(line.method))
+            shown = ("" if cell is None else _markdown_value(cell) for cell in line.cells)
+            rows.append([*map(markdown_escape, names), *shown])
+        header = ["Metric", "Method", *map(markdown_escape, sheet.protocols)]
+        parts += [f"### {markdown_escape(f'{model} on {dataset}')}", markdown_table(header, rows, 2)]
+    return ["## Protocols side by side", *parts] if parts else []
+
+
+def markdown_section(section: Section) -> list[str]:
+    """What the protocol decides: its sentences and tables; the long ones are folded away."""
+    parts = [markdown_escape(line) for line in section.lines]
+    for sheet in section.sheets:
+        rows = [[markdown_escape(text) for text in row] for row in sheet.rows]
+        body = markdown_table([markdown_escape(text) for text in sheet.header], rows, sheet.words)
+        title = markdown_escape(sheet.title)
+        folded = f"<details><summary>{title}</summary>\n\n{body}\n\n</details>"
+        parts += [folded] if sheet.folded else [f"### {title}", body]
+    return parts
 
 
 def lead_text(cell: TableCell) -> str:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import kendalltau
 
+from dix.bench.tables.beside import protocols_of
 from dix.bench.tables.samples import Block, Key
 from dix.bench.tables.table import Claim, Table
 
@@ -60,9 +61,8 @@ def changes(table: Table, settings: Mapping[str, Mapping[str, Any]]) -> list[Cha
 
     settings: the protocols' choices, by name.
     """
-    protocols = list(dict.fromkeys(block.protocol for block in table.layout.blocks))
     claims = verdicts(table)
-    pairs = [_change(table, claims, first, second, settings) for first, second in combinations(protocols, 2)]
+    pairs = [_change(table, claims, first, second, settings) for first, second in combinations(protocols_of(table), 2)]
     return sorted(pairs, key=lambda change: (len(change.fields), -change.changed / max(change.shared, 1)))
 
 
@@ -79,7 +79,7 @@ def _change(
     return Change(
         first,
         second,
-        differing(settings.get(first, {}), settings.get(second, {})),
+        tuple(differing(settings.get(first, {}), settings.get(second, {}))),
         agreement(table, first, second),
         sum(one.verdict != other.verdict for one, other in judged),
         len(judged),
@@ -87,10 +87,23 @@ def _change(
     )
 
 
-def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, ...]:
-    """The fields of two protocols' settings that are not equal; one that is unknown to either side counts."""
+def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The fields of two protocols' settings that are not equal, with both values; one that a side lacks counts."""
     keys = [key for key in dict.fromkeys([*one, *other]) if key not in NAMES]
-    return tuple(key for key in keys if one.get(key) != other.get(key))
+    return {key: (one.get(key), other.get(key)) for key in keys if one.get(key) != other.get(key)}
+
+
+def single(pairs: Sequence[Change]) -> list[Change]:
+    """Pairs that differ in one field and judge claims, the one that decides most first; one pair for each field.
+
+    Of several pairs of a field counts the one with the most changed verdicts.
+    """
+    known = [pair for pair in pairs if len(pair.fields) == 1 and pair.shared]
+    ordered = sorted(known, key=lambda pair: (-pair.changed / pair.shared, -pair.moved))
+    first: dict[str, Change] = {}
+    for pair in ordered:
+        first.setdefault(pair.fields[0], pair)
+    return list(first.values())
 
 
 def agreement(table: Table, first: str, second: str) -> float:
