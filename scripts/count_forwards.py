@@ -3,8 +3,8 @@
     python scripts/count_forwards.py                        # Table 1's methods and metrics under thesis, ltx and bee
     python scripts/count_forwards.py method=[gc] metric=[neg]
 
-Hooks on the network count forwards of methods (also those of a path) and of metrics; passes through a tail of the
-network are no forwards.
+A hook on the network counts the rows of every call: clean passes, points of a path, altered images. A pass through a
+tail calls the network as well, and counts in full.
 """
 
 from __future__ import annotations
