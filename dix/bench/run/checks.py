@@ -49,6 +49,7 @@ LEAST: Mapping[str, float] = {
     "workers": 0,
     "limit": 1,
     "least": 2,
+    "order": 0,
     "gallery": 0,
     "flush_seconds": 0,
 }
