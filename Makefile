@@ -54,6 +54,10 @@ test-fast: $(STAMP) ## The tests that take less than a minute each
 test-numerics: $(STAMP) ## The numeric tests under every numeric back end of this machine: some two minutes each on two cores
 	$(BIN)/python scripts/test_numerics.py --cores $(WORKERS)
 
+.PHONY: models
+models: $(STAMP) ## What is found out about many architectures, into docs/models.md: about a quarter of an hour
+	$(BIN)/python scripts/list_models.py
+
 .PHONY: lint
 lint: $(STAMP) ## Style and formatting
 	$(BIN)/ruff check .

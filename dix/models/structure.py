@@ -13,6 +13,7 @@ from dix.capture import capturing, gradients
 from dix.classifier import Attention, Kind
 from dix.layout import CHANNELS_FIRST, ChannelsLast, Layout, Tokens
 from dix.look import Sight, look, output_shapes, spotted
+from dix.split import Split
 
 ALIASES = ("last", "second", "third")
 #: Gradients of two tokens that differ by less, relative to the largest, are equal.
@@ -47,7 +48,7 @@ def structure(network: nn.Module, size: int, layers: Mapping[str, str] | None = 
     network = woken(network)
     sights = look(network, size)
     attention = find_attention(network, size, sights)
-    if attention:
+    if attention and all(_splits(network, size, name) for name in attention.layers[-len(ALIASES) :]):
         return Structure("vit", dict(layers or _read_by_attention(sights, attention)), attention=attention)
     if layers:
         return Structure("cnn", dict(layers), _unusual(known))
@@ -169,10 +170,10 @@ def _stages(network: nn.Module, size: int, sights: Sequence[Sight]) -> Structure
     blocks = set(_blocks(network, seen))
     found = _gradients(network, size, [name for name in seen if name in parts | blocks], layouts)
     read = [name for name, gradient in found.items() if bool(gradient.abs().sum() > 0)]
-    ends = {seen[name].side: name for name in read if name in parts}  # a later one replaces an earlier one
-    chosen = [ends[side] for side in sorted(ends)]
-    if len(chosen) < len(ALIASES):
-        chosen = _last_of_a_row(read, seen, blocks) or chosen
+    chosen = _deepest(read, seen, parts, blocks)
+    while bad := [name for name in chosen if not _splits(network, size, name)]:
+        read = [name for name in read if name not in bad]
+        chosen = _deepest(read, seen, parts, blocks)
     if not chosen:
         raise ValueError(
             f"model.layers: no module of {type(network).__name__} on the way to the logits returns values that lie "
@@ -180,6 +181,23 @@ def _stages(network: nn.Module, size: int, sights: Sequence[Sight]) -> Structure
         )
     layers = dict(zip(ALIASES, chosen, strict=False))
     return Structure("cnn", layers, _unusual({name: layouts[name] for name in layers.values()}))
+
+
+def _deepest(read: Sequence[str], seen: Mapping[str, Sight], parts: set[str], blocks: set[str]) -> list[str]:
+    """The last module of each of the three smallest resolutions, smallest first; where there are fewer, of a row."""
+    ends = {seen[name].side: name for name in read if name in parts}  # a later one replaces an earlier one
+    chosen = [ends[side] for side in sorted(ends)][: len(ALIASES)]
+    return (_last_of_a_row(read, seen, blocks) or chosen) if len(chosen) < len(ALIASES) else chosen
+
+
+def _splits(network: nn.Module, size: int, name: str) -> bool:
+    """Whether the network can be run from this layer on."""
+    like = next(network.parameters(), torch.zeros(1))
+    try:
+        Split(network, name, spotted(size)[:1].to(like))
+        return True
+    except (ValueError, RuntimeError):
+        return False
 
 
 def _stem(network: nn.Module, sights: Sequence[Sight]) -> set[str]:
