@@ -124,7 +124,7 @@ def _attention(classifier: Classifier) -> str:
         return ""
     read = classifier.readout
     readout = "class token" if read == (0,) else f"{len(read)} tokens from {read[0]} on"
-    return f"{len(classifier.attention_layers)} blocks, {classifier.prefix_tokens} tokens before the patches, reads {readout}"
+    return f"{len(classifier.attention_layers)} blocks, {classifier.prefix_tokens} tokens first, reads {readout}"
 
 
 def _tried(method: Explainer, classifier: Classifier) -> str:
