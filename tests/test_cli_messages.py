@@ -145,6 +145,11 @@ def test_one_job_that_fails_prints_one_line(tmp_path: Path) -> None:
     assert line.startswith("dix: model.weights: no file gone.pth")
 
 
+def listen_to_interrupts() -> None:
+    """Undo what a shell does to jobs in the background, and so to tests that it runs there: they ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_interrupt_prints_one_line_and_keeps_what_is_stored(workers: int, tmp_path: Path) -> None:
     words = ["run", "model=lenet5", "dataset=mnist", "method=[gc,dix3]", "metric=[ins,sic]", "run.batch_size=2"]
@@ -152,7 +157,7 @@ def test_an_interrupt_prints_one_line_and_keeps_what_is_stored(workers: int, tmp
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         line, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
-        start_new_session=True,
+        start_new_session=True, preexec_fn=listen_to_interrupts,
     )  # fmt: skip
     until = time.monotonic() + 240
     while not list(tmp_path.glob("r/store/**/*.parquet")) and time.monotonic() < until:

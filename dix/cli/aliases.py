@@ -21,11 +21,12 @@ def known_as(word: str, files: Mapping[str, Path]) -> str:
 def aliases(files: Mapping[str, Path]) -> dict[str, str]:
     """By every way to call it, a file's name: its own, the label that tables print, the class behind it.
 
-    Of two files the one with the shorter name is meant: variants have longer ones.
+    A file's own name is its own, whatever others hold; else of two files the one with the shorter name is meant:
+    variants have longer ones.
     """
-    found: dict[str, str] = {}
+    found: dict[str, str] = {plain(name): name for name in files}
     for name in sorted(files, key=lambda each: (len(each), each)):
-        for alias in (name, *_said(files[name].read_text(encoding="utf-8"))):
+        for alias in _said(files[name].read_text(encoding="utf-8")):
             found.setdefault(plain(alias), name)
     return found
 
