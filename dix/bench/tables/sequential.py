@@ -8,6 +8,7 @@ median curves) are resampled at a schedule of looks laid down beforehand, among 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -194,7 +195,7 @@ def bounds_of(metric: Summarised) -> tuple[float, float] | None:
     return getattr(metric, "bounds", None)
 
 
-class Pursuit:
+class Pursuit(ABC):
     """One comparison on its way along the order. read: places that were read. winner: "" while undecided."""
 
     kind = ANY_TIME
@@ -209,17 +210,17 @@ class Pursuit:
         self.read = 0
         self.winner = ""
 
+    @abstractmethod
     def follow(self) -> None:
         """Read the rows that have come in, up to a decision."""
-        raise NotImplementedError
 
+    @abstractmethod
     def estimate(self) -> tuple[float, float, float]:
         """The difference of the scores over the images that were read, and its interval."""
-        raise NotImplementedError
 
+    @abstractmethod
     def outlook(self, counts: Floats, places: Places) -> Floats:
         """Images that count until a decision, for R resamples of images seen, how often each counts [R, k]: [R]."""
-        raise NotImplementedError
 
     @property
     def complete(self) -> int:
