@@ -86,6 +86,13 @@ def among(table: pa.Table, **wanted: Collection[str] | None) -> pa.Table:
     return table
 
 
+def without(table: pa.Table, cells: Collection[str]) -> pa.Table:
+    """The rows of other cells."""
+    places, digests = codes(table, "cell")
+    others = np.array([digest not in cells for digest in digests], dtype=bool)
+    return table.filter(pa.array(others[places] if len(others) else [], pa.bool_()))
+
+
 def row_keys(table: pa.Table) -> np.ndarray:
     """A number for each row that orders rows by cell and image, equal for equal pairs: [n] int64."""
     cell, image = (_ranks(table, name) for name in ("cell", "image"))

@@ -9,16 +9,15 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dix.bench.store.cells import Group
-from dix.bench.store.columns import ENCODED, SCHEMA, TEXTS, codes, joined
+from dix.bench.store.columns import ENCODED, SCHEMA, TEXTS, codes, joined, plain, without
 from dix.bench.store.errors import StaleResults
 from dix.bench.store.quarantine import Quarantine
 from dix.bench.store.records import naming_the_setting
@@ -113,11 +112,25 @@ class Parts:
         table = self._part(path, SCHEMA.names)
         if table is None:
             return
-        places, digests = codes(table, "cell")
-        kept = table.filter(pa.array(~np.isin(digests, list(cells))[places]))
+        kept = without(table, cells)
         if len(kept):
             self._write(group, kept)
         self.quarantine.set_aside(path)
+
+    def rewrite(self, group: Group, change: Callable[[pa.Table], pa.Table]) -> int:
+        """Replace every part of a group that `change` changes; how many rows were changed or left out.
+
+        A part's new rows are in place before it goes: in between, rows are there twice and count once.
+        """
+        changed = 0
+        for path, table in self.each(group, SCHEMA.names).items():
+            new = change(table)
+            if new.equals(table):
+                continue
+            changed += len(table) - len(new) or _rows_that_differ(table, new)
+            if not len(new) or self._write(group, plain(new)) != path:
+                path.unlink(missing_ok=True)
+        return changed
 
     def _write(self, group: Group, table: pa.Table) -> Path:
         stream = pa.BufferOutputStream()
@@ -144,6 +157,12 @@ class Parts:
                 raise
             self.quarantine.set_aside(path)
             return None
+
+
+def _rows_that_differ(one: pa.Table, other: pa.Table) -> int:
+    """Rows whose cell is another."""
+    first, second = (texts[places] for places, texts in (codes(table, "cell") for table in (one, other)))
+    return int((first != second).sum())
 
 
 class _OtherColumns(Exception):
