@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 DIX = [sys.executable, "-m", "dix.cli"]
@@ -29,6 +31,18 @@ def test_a_second_run_says_that_everything_is_stored(folder: Path) -> None:
     result = dix("run", *SMALL, "run.name=small", folder=folder)
     assert result.returncode == 0
     assert "everything is stored already" in result.stdout
+
+
+def test_a_run_ends_with_its_scores_and_the_next_command(folder: Path) -> None:
+    """NEG and POS are means of the images' values, which an export tells."""
+    told = dix("run", *SMALL, "run.name=small", folder=folder).stdout.splitlines()
+    rows = pd.read_csv(io.StringIO(dix("export", "small", "--output", "-", folder=folder).stdout))
+    means = rows.groupby(["method", "metric"])["value"].mean()
+    for method in ("gc", "random"):
+        [line] = [line.split() for line in told if line.split()[:1] == [method]]
+        assert line[1:] == [f"{means[method, metric]:.2f}" for metric in ("neg", "pos")]
+    assert "2 images:" in "\n".join(told)
+    assert told[-1].endswith("dix report small")
 
 
 def test_nothing_but_results_is_written(folder: Path) -> None:

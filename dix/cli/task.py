@@ -6,8 +6,9 @@ import dataclasses
 import hashlib
 import json
 import os
+import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from dix.bench.store.cells import Group
 from dix.bench.store.ledger import RUNNING
 from dix.bench.store.results import ResultStore
 from dix.cli.config import one_protocol, together
+from dix.cli.glance import glance
 from dix.cli.output import tell
 from dix.cli.progress import progress_of
 from dix.cli.session import open_jobs
@@ -114,6 +116,8 @@ def _run(configs: Mapping[str, DictConfig], store: ResultStore, begun: float, sw
     print("".join(f"{line}\n" for line in dict.fromkeys(said)), end="")
     for job, outcome in zip(jobs, outcomes, strict=True):
         _say(job, outcome, begun)
+    if not sweep and jobs[0].run.shard[1] == 1:
+        _say_scores(jobs, store)
     skipped_all = len(outcomes[0].skipped) == len(jobs[0].methods)
     troubles = list(dict.fromkeys(outcome.trouble for outcome in outcomes if outcome.trouble))
     if troubles and not (sweep and skipped_all):  # in a sweep, an impossible cell is a line and no failure
@@ -187,6 +191,15 @@ def _say(job: Job, outcome: Outcome, begun: float) -> None:
     what = f"{outcome.images} images, {outcome.rows} new rows" if outcome.images else nothing
     start = "" if outcome.first_forward is None else f", start-up {outcome.first_forward - begun:.1f} s"
     print(f"{job.name}: {what} in {job.run.results}{start}")
+
+
+def _say_scores(jobs: Sequence[Job], store: ResultStore) -> None:
+    """The scores of a job that stands alone, and the command for the rest: of a sweep's, others are still to come."""
+    lines = [line for job in jobs for line in ("", *glance(job, store))]
+    folder = store.folder.parent
+    name = folder.name if folder.resolve() == (Path("results") / folder.name).resolve() else str(folder)
+    if any(lines):
+        print("\n".join([*lines, "", f"with intervals, tests and pictures: dix report {shlex.quote(name)}"]))
 
 
 #: What a new process spends before its first job can start.

@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from dix.bench.store.cells import Group
 from dix.bench.store.results import ResultStore
 from dix.bench.tables.statistics import Column, Floats
 
@@ -179,11 +180,11 @@ def _sample(key: Key, group: pd.DataFrame) -> Sample:
     )
 
 
-def stored(store: ResultStore) -> dict[Key, Sample]:
-    """The samples of all cells of a store, at a hundredth of the memory of a frame of its rows."""
+def stored(store: ResultStore, groups: Sequence[Group] | None = None) -> dict[Key, Sample]:
+    """The samples of all cells of a store, or of some groups, at a hundredth of the memory of a frame of its rows."""
     samples: dict[Key, Sample] = {}
     names = {record["cell"]: _key(record[name] for name in _CELL) for record in store.cells()}
-    for group in store.groups():
+    for group in store.groups() if groups is None else groups:
         table = store.table(group)
         cells = table["cell"].combine_chunks()
         codes = cells.indices.to_numpy()
