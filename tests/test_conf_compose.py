@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from dix.cli.config import CONF, composed, options, together
+from dix.cli.config import CONF, composed, files, options, together
 from dix.cli.construct import build, job_of, many
+from dix.cli.options import GROUPS
 from dix.explainer import Explainer
 from dix.metrics.api import Metric
 
@@ -84,6 +85,15 @@ def test_every_data_set_composes(dataset: str) -> None:
 def test_every_experiment_composes(experiment: str) -> None:
     config = composed([f"experiment={experiment}"], several=True)
     assert config.run.name
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_file_says_in_its_first_line_what_it_is(group: str) -> None:
+    """`dix list` prints it."""
+    for name, path in files(group).items():
+        lines = [line for line in path.read_text().splitlines() if "@package" not in line]
+        assert lines[0].startswith("# "), name
+        assert len(lines[0]) > 20, name
 
 
 def test_files_name_the_node_they_define() -> None:
