@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 
+from dix.attention import between_all
 from dix.classifier import Classifier
 from dix.explainer import Rollout
 from dix.passes import Passes
@@ -27,7 +27,9 @@ HEADS: Mapping[Heads, Callable[[Tensor], Tensor]] = {
 
 def lacks_attention(classifier: Classifier) -> str:
     """Why there are no attention matrices between all patches, or ""."""
-    return "" if classifier.kind == "vit" else "needs attention matrices between all patches; this model shows none"
+    if classifier.kind == "vit":
+        return ""
+    return f"needs attention matrices between all patches; {classifier.lacks_attention or 'this model shows none'}"
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Gae:
         """[B, h, w] maps, one value a patch."""
         layers = passes.classifier.attention_layers
         e = [(passes.gradient(name) * passes.activation(name)).relu().mean(dim=1) for name in layers]
-        return Rollout(normalise_rows=False).patches(passes, torch.stack(e, dim=1))
+        return Rollout(normalise_rows=False).patches(passes, between_all(passes.classifier, e))
 
 
 @dataclass(frozen=True)
@@ -77,4 +79,4 @@ class AttentionRollout:
     def explain(self, passes: Passes) -> Tensor:
         """[B, h, w] maps, one value a patch."""
         a = [HEADS[self.heads](passes.activation(name)) for name in passes.classifier.attention_layers]
-        return Rollout().patches(passes, torch.stack(a, dim=1))
+        return Rollout().patches(passes, between_all(passes.classifier, a))

@@ -2,14 +2,15 @@
 
 The network runs its own code. While `propagating`, each operation that an explained tensor goes through is given the
 backward rule of relevance propagation instead of its derivative, so that differentiating a logit yields relevances.
-An operation without a rule is refused: a network that does something unforeseen is an error, not a wrong map.
+An operation without a rule is refused: a network that does something unforeseen is an error, not a wrong map. So is a
+network in which relevance gets lost: every operation must hand on what it receives to what it was computed from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,14 +18,17 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.overrides import TorchFunctionMode
 
+from dix.attention import between_all
 from dix.baselines.attention import lacks_attention
 from dix.baselines.precision import Precision, check_precision, evaluator
 from dix.capture import capturing, gradients
 from dix.classifier import Classifier
 from dix.explainer import Rollout
+from dix.look import spotted
 from dix.passes import Passes, halving
 
 _EPS = 1e-9  #: keeps R / z finite
+LOST = 0.01  #: largest share of the logit's relevance that the operations may lose, their losses added up
 
 
 @dataclass(frozen=True)
@@ -51,24 +55,46 @@ class TransformerAttribution:
         check_precision(self.precision)
 
     def unsupported(self, classifier: Classifier) -> str:
-        """Why this classifier cannot be explained, or ""; runs the network once on one blank image."""
+        """Why this classifier cannot be explained, or ""; runs the network on two images."""
         if reason := lacks_attention(classifier):
             return reason
         if self.start_layer >= len(classifier.attention_layers):
             return f"has {len(classifier.attention_layers)} blocks, none with index start_layer={self.start_layer}"
-        blank = torch.zeros(1, 3, classifier.input_size, classifier.input_size).to(classifier.mean)
+        images = spotted(classifier.input_size)[:2].sigmoid().to(classifier.mean)
         try:
-            relevances(Passes(classifier, blank), classifier.attention_layers[self.start_layer :])
+            found = propagated(Passes(classifier, images), self._layers(classifier))
         except NotImplementedError as error:
             return str(error)
-        return ""
+        if bool(found.conserved.all()):
+            return ""
+        return f"relevance propagation loses {float(found.lost.max()):.0%} of the logit's relevance on its way"
 
     def explain(self, passes: Passes) -> Tensor:
-        """[B, h, w] maps, one value a patch. Raises NotImplementedError for an operation that has no rule."""
-        layers = passes.classifier.attention_layers[self.start_layer :]
-        found = relevances(passes, layers, self.precision)
-        e = [(passes.gradient(name) * found[name]).relu().mean(dim=1) for name in layers]
-        return Rollout(normalise_rows=False).patches(passes, torch.stack(e, dim=1)).to(passes.images.dtype)
+        """[B, h, w] maps, one value a patch; NaN where more than 1 % of the relevance is lost.
+
+        Raises NotImplementedError for an operation that has no rule.
+        """
+        layers = self._layers(passes.classifier)
+        found = propagated(passes, layers, self.precision)
+        e = [(passes.gradient(name) * found.of[name]).relu().mean(dim=1) for name in layers]
+        maps = Rollout(normalise_rows=False).patches(passes, between_all(passes.classifier, e))
+        return torch.where(found.conserved.view(-1, 1, 1), maps, torch.nan).to(passes.images.dtype)
+
+    def _layers(self, classifier: Classifier) -> tuple[str, ...]:
+        return classifier.attention_layers[self.start_layer :]
+
+
+class Relevances(NamedTuple):
+    """Relevance [B, ...] by layer, and the share [B] of the logit's that was lost behind the first of the layers."""
+
+    of: dict[str, Tensor]
+    lost: Tensor
+
+    @property
+    def conserved(self) -> Tensor:
+        """[B] whether hardly any is lost, or none arrives: a logit that is 0 for every image has nothing to share."""
+        nothing = torch.stack([relevance.flatten(1).any(dim=1) for relevance in self.of.values()]).logical_not().all(0)
+        return (self.lost <= LOST) | nothing.to(self.lost.device)
 
 
 def relevances(passes: Passes, layers: Sequence[str], precision: Precision = "double") -> dict[str, Tensor]:
@@ -76,47 +102,98 @@ def relevances(passes: Passes, layers: Sequence[str], precision: Precision = "do
 
     Raises NotImplementedError for an operation behind the first of the layers that has no rule.
     """
-    return halving(lambda chunk: _relevances(passes, layers, precision, chunk), passes.chunk)
+    return propagated(passes, layers, precision).of
 
 
-def _relevances(passes: Passes, layers: Sequence[str], precision: Precision, chunk: int) -> dict[str, Tensor]:
+def propagated(passes: Passes, layers: Sequence[str], precision: Precision = "double") -> Relevances:
+    """The same, and how much is lost on its way."""
+    return halving(lambda chunk: _propagated(passes, layers, precision, chunk), passes.chunk)
+
+
+def _propagated(passes: Passes, layers: Sequence[str], precision: Precision, chunk: int) -> Relevances:
     images = torch.arange(len(passes.images), device=passes.images.device)
-    parts = [_relevances_of(passes, layers, precision, part) for part in images.split(max(1, chunk))]
-    return {name: torch.cat([part[i] for part in parts]) for i, name in enumerate(layers)}
+    parts = [_propagated_of(passes, layers, precision, part) for part in images.split(max(1, chunk))]
+    whole = {name: torch.cat([part.of[name] for part in parts]) for name in layers}
+    return Relevances(whole, torch.cat([part.lost for part in parts]))
 
 
-def _relevances_of(passes: Passes, layers: Sequence[str], precision: Precision, images: Tensor) -> list[Tensor]:
+def _propagated_of(passes: Passes, layers: Sequence[str], precision: Precision, images: Tensor) -> Relevances:
     classifier = passes.classifier
     network, inputs = evaluator(classifier, precision), classifier.normalise(passes.images[images].double())
-    with torch.enable_grad(), capturing(classifier.network, layers) as captured, Propagating():
-        logits = network(inputs)
-    return gradients(passes.score(logits, images).sum(), [captured[name] for name in layers])
+    book = Book(len(images))
+    with torch.enable_grad(), capturing(classifier.network, layers) as captured, Propagating(book):
+        logits = network(_marked(inputs))
+    found = gradients(passes.score(logits, images).sum(), [captured[name] for name in layers])
+    return Relevances(dict(zip(layers, found, strict=True)), book.lost)
+
+
+class Book:
+    """What the operations receive and hand on, image by image. images: B. lost: [B] the sum of all differences."""
+
+    def __init__(self, images: int = 1) -> None:
+        self.images = images
+        self.lost = torch.zeros(images)
+
+    def enter(self, came: Tensor, went: Iterable[Tensor]) -> None:
+        """One operation: the relevance of its output, and of what it was computed from."""
+        self.lost = self.lost.to(came) + (self._totals(came) - sum(map(self._totals, went))).abs()
+
+    def _totals(self, relevance: Tensor) -> Tensor:
+        return relevance.reshape(self.images, -1).sum(dim=1)
 
 
 class Propagating(TorchFunctionMode):
-    """While it is entered, what torch computes from tensors that require a gradient has relevance as its derivative."""
+    """While it is entered, what torch computes from tensors that require a gradient has relevance as its derivative.
+
+    book: of the relevance that is lost.
+    """
+
+    def __init__(self, book: Book | None = None) -> None:
+        super().__init__()
+        self.book = book or Book()
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Run one operation of the network. Raises NotImplementedError where it has no rule."""
         kwargs = kwargs or {}
+        result = self._result(func, args, kwargs)
+        return _marked(result) if _of_image([*args, *kwargs.values()]) else result
+
+    def _result(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         if not _explained(args):
             return func(*args, **kwargs)
         if rule := RULES.get(func):
-            return rule(func, *args, **kwargs)
+            return rule(self.book, func, *args, **kwargs)
         result = func(*args, **kwargs)
         if _explained([result]) and func not in PASSING:
             raise _no_rule(func)
         return result
 
 
+def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _tensors(value)
+
+
 def _explained(values: Iterable[Any]) -> bool:
     """Whether there is relevance to propagate to one of the values."""
-    return any(
-        value.requires_grad if isinstance(value, Tensor) else isinstance(value, list | tuple) and _explained(value)
-        for value in values
-    )
+    return any(value.requires_grad for value in _tensors(values))
+
+
+def _of_image(values: Iterable[Any]) -> bool:
+    """Whether one of the values depends on the image: relevance may go to it, explained or not."""
+    return any(value.requires_grad or getattr(value, "of_image", False) for value in _tensors(values))
+
+
+def _marked(result: Any) -> Any:
+    """The same, its tensors known to depend on the image."""
+    for tensor in _tensors([result]):
+        tensor.of_image = True  # type: ignore[attr-defined]
+    return result
 
 
 def _no_rule(func: Callable[..., Any]) -> NotImplementedError:
@@ -135,7 +212,8 @@ class _Linear(Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: Any, book: Book, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.book = book
         ctx.save_for_backward(x, weight)
         return F.linear(x, weight, bias)
 
@@ -145,14 +223,20 @@ class _Linear(Function):
         w_plus, w_minus = weight.clamp(min=0), weight.clamp(max=0)
         x_plus, x_minus = x.clamp(min=0), x.clamp(max=0)
         s = _ratio(relevance, F.linear(x_plus, w_plus) + F.linear(x_minus, w_minus))
-        return x_plus * (s @ w_plus) + x_minus * (s @ w_minus), None, None
+        found = x_plus * (s @ w_plus) + x_minus * (s @ w_minus)
+        ctx.book.enter(relevance, [found])
+        return None, found, None, None
 
 
 class _Product(Function):
-    """Matrix product: each operand gets half of R, shared as its terms contribute to z = a b."""
+    """Matrix product: each operand gets half of R, shared as its terms contribute to z = a b.
+
+    An operand that does not depend on the image loses its half.
+    """
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+    def forward(ctx: Any, book: Book, counts: tuple[bool, bool], a: Tensor, b: Tensor) -> Tensor:
+        ctx.book, ctx.counts = book, counts
         ctx.save_for_backward(a, b)
         return a @ b
 
@@ -160,14 +244,17 @@ class _Product(Function):
     def backward(ctx: Any, relevance: Tensor) -> Any:
         a, b = ctx.saved_tensors
         s = _ratio(relevance, a @ b) / 2
-        return a * (s @ b.mT), b * (a.mT @ s)
+        parts = (a * (s @ b.mT), b * (a.mT @ s))
+        ctx.book.enter(relevance, [part for part, counts in zip(parts, ctx.counts, strict=True) if counts])
+        return None, None, *parts
 
 
 class _Sum(Function):
     """Addition: R a / (a + b) and R b / (a + b), then scaled, image by image, to shares |sum a| : |sum b| of sum R."""
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+    def forward(ctx: Any, book: Book, a: Tensor, b: Tensor) -> Tensor:
+        ctx.book = book
         ctx.save_for_backward(a, b)
         return a + b
 
@@ -177,7 +264,9 @@ class _Sum(Function):
         parts = [operand * s for operand in ctx.saved_tensors]
         sums = [_total(part) for part in parts]
         unit = _ratio(_total(relevance), sums[0].abs() + sums[1].abs())
-        return tuple(part * total.sign() * unit for part, total in zip(parts, sums, strict=True))
+        found = [part * total.sign() * unit for part, total in zip(parts, sums, strict=True)]
+        ctx.book.enter(relevance, found)
+        return None, *found
 
 
 def _total(values: Tensor) -> Tensor:
@@ -196,21 +285,24 @@ class _Unchanged(Function):
         return relevance, None
 
 
-def _linear(func: Callable[..., Any], x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
-    return _Linear.apply(x, weight, bias)
+def _linear(book: Book, func: Callable[..., Any], x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
+    return _Linear.apply(book, x, weight, bias)
 
 
-def _product(func: Callable[..., Any], a: Tensor, b: Tensor) -> Any:
-    return _Product.apply(a, b)
+def _product(book: Book, func: Callable[..., Any], a: Tensor, b: Tensor) -> Any:
+    return _Product.apply(book, (_of_image([a]), _of_image([b])), a, b)
 
 
-def _sum(func: Callable[..., Any], a: Any, b: Any) -> Any:
-    if not isinstance(a, Tensor) or not isinstance(b, Tensor) or a.shape != b.shape:
+def _sum(book: Book, func: Callable[..., Any], a: Any, b: Any) -> Any:
+    """A sum with something fixed: it takes no relevance, as the biases of linear layers take none."""
+    if not _of_image([a]) or not _of_image([b]):
+        return _scaling(book, func, a, b)
+    if a.shape != b.shape:
         raise _no_rule(func)
-    return _Sum.apply(a, b)
+    return _Sum.apply(book, a, b)
 
 
-def _scaling(func: Callable[..., Any], a: Any, b: Any) -> Any:
+def _scaling(book: Book, func: Callable[..., Any], a: Any, b: Any) -> Any:
     """Product with something fixed, as in LayerScale: a diagonal linear map, whose outputs have one input each."""
     if _explained([a]) and _explained([b]):
         raise _no_rule(func)
@@ -219,7 +311,13 @@ def _scaling(func: Callable[..., Any], a: Any, b: Any) -> Any:
     return _Unchanged.apply(b, lambda x: func(a, x))
 
 
-def _unchanged(func: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any) -> Any:
+def _quotient(book: Book, func: Callable[..., Any], a: Tensor, b: Any) -> Any:
+    if _explained([b]):
+        raise _no_rule(func)
+    return _scaling(book, func, a, b)
+
+
+def _unchanged(book: Book, func: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any) -> Any:
     return _Unchanged.apply(x, lambda value: func(value, *args, **kwargs))
 
 
@@ -236,11 +334,12 @@ RULES: Mapping[Callable[..., Any], _Rule] = {
     **dict.fromkeys(_forms("matmul", "__matmul__", "bmm"), _product),
     **dict.fromkeys(_forms("add", "__add__"), _sum),
     **dict.fromkeys(_forms("mul", "__mul__", "__rmul__"), _scaling),
+    **dict.fromkeys(_forms("div", "__truediv__"), _quotient),
     **dict.fromkeys(_forms("layer_norm", "softmax", "gelu", "relu", "silu", "dropout"), _unchanged),
 }
 
 #: Operations that move values about or use one twice: their derivative hands relevance on as it should.
 PASSING = _forms(
     *("reshape", "view", "view_as", "flatten", "permute", "transpose", "expand", "squeeze", "unsqueeze"),
-    *("unbind", "chunk", "split", "__getitem__", "select", "clone", "contiguous"),
+    *("unbind", "chunk", "split", "cat", "__getitem__", "select", "clone", "contiguous", "unflatten"),
 )

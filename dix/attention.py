@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dix.capture import capturing, gradients
+from dix.classifier import Classifier
 from dix.passes import Passes, Score
 from dix.split import Context, Split
 
@@ -22,6 +23,22 @@ class BlockAttention(NamedTuple):
 
     attention: Tensor
     gradient: Tensor
+
+
+def between_all(classifier: Classifier, blocks: Sequence[Tensor]) -> Tensor:
+    """[M, blocks, T, T] between all tokens, of the last blocks' matrices [M, Q, K] as they lie among them.
+
+    What a block does not see it leaves as it is: zeros.
+    """
+    places = classifier.attention.places if classifier.attention else ()
+    if not places:
+        return torch.stack(list(blocks), dim=1)
+    places = places[len(places) - len(blocks) :]
+    count = max(column + block.shape[-1] for (_, column), block in zip(places, blocks, strict=True))
+    made = blocks[0].new_zeros(len(blocks[0]), len(blocks), count, count)
+    for i, ((row, column), block) in enumerate(zip(places, blocks, strict=True)):
+        made[:, i, row : row + block.shape[-2], column : column + block.shape[-1]] = block
+    return made
 
 
 def attention_runs(

@@ -45,13 +45,17 @@ class Attention:
     """The attention of a Vision Transformer between all of its T tokens.
 
     layers: names of the modules that return each block's matrices [B, heads, T, T], first block first.
-    prefix: tokens before the image's patches (1: a class token; more: registers, a distillation token).
+    prefix: tokens before the image's patches (1: a class token; more: registers, a distillation token; a query that
+        pools the tokens counts as one).
     readout: indices of the tokens whose mean the head reads: the class token, or all patches.
+    places: by block, the index of the token of the matrix's first row and of that of its first column; (): all are
+        between all tokens. A block may see fewer tokens, or be read by one of them alone: [B, heads, Q, K].
     """
 
     layers: tuple[str, ...]
     prefix: int
     readout: tuple[int, ...] = (0,)
+    places: tuple[tuple[int, int], ...] = ()
 
 
 class Classifier:
@@ -108,10 +112,19 @@ class Classifier:
         )
 
     def adopt(
-        self, kind: Kind, layers: Mapping[str, str], layouts: Mapping[str, Layout], attention: Attention | None
+        self,
+        kind: Kind,
+        layers: Mapping[str, str],
+        layouts: Mapping[str, Layout],
+        attention: Attention | None,
+        lacks: str = "",
     ) -> None:
-        """Take the network for what it is found to be. Raises ValueError that names a layer which does not exist."""
+        """Take the network for what it is found to be; lacks: why it shows no attention between its tokens.
+
+        Raises ValueError that names a layer which does not exist.
+        """
         self.kind: Kind = kind
+        self.lacks_attention = lacks
         self.layers = dict(layers)
         self.layouts = dict(layouts)
         self.attention = attention
@@ -201,6 +214,7 @@ class Classifier:
             {"layouts": {name: str(layout) for name, layout in sorted(self.layouts.items())}} if self.layouts else {}
         )
         reads = {"readout": list(self.readout)} if self.attention and self.readout != (0,) else {}
+        placed = {"places": [list(place) for place in self.attention.places]} if self.attention else {}
         return {
             "name": self.name,
             "weights": self.fingerprint,
@@ -212,6 +226,7 @@ class Classifier:
             "modules": sorted({f"{kind.__name__} {named(kind)['version']}" for kind in self._own_modules()}),
             **looked,
             **reads,
+            **(placed if placed.get("places") else {}),
             **({"answers": self.answers} if self.answers else {}),
         }
 

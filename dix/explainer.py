@@ -14,7 +14,7 @@ from typing import ClassVar, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from dix.attention import BlockAttention, attention_runs
+from dix.attention import BlockAttention, attention_runs, between_all
 from dix.capture import gradients
 from dix.classifier import Classifier
 from dix.integrate import PHI, Baseline, Phi, Rule, baseline, quadrature
@@ -156,15 +156,15 @@ class AttentionSums:
         self, passes: Passes, sums: dict[Phi, Tensor], weight: Tensor, images: slice, run: Sequence[BlockAttention]
     ) -> None:
         for phi in PHI:
-            e = gradient_weighted(run, phi)
+            e = gradient_weighted(passes.classifier, run, phi)
             value = self.rollout.patches(passes, e) if self.per_step else e
             total = sums.setdefault(phi, value.new_zeros(len(passes.ids), *value.shape[1:]))
             total[images] += weight * value
 
 
-def gradient_weighted(run: Sequence[BlockAttention], phi: Phi = "product") -> Tensor:
+def gradient_weighted(classifier: Classifier, run: Sequence[BlockAttention], phi: Phi = "product") -> Tensor:
     """E [b, blocks, T, T]: by block, the mean over heads of ReLU(phi(attention, gradient))."""
-    return torch.stack([PHI[phi](a, g).relu().mean(dim=1) for a, g in run], dim=1)
+    return between_all(classifier, [PHI[phi](a, g).relu().mean(dim=1) for a, g in run])
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ class Sight:
     """What a module returned when the network was shown the image and its altered copies.
 
     name: the module's dotted name. layout: how its output lies over the image, or None where nothing follows the spots.
-    side: places along one side, 0 without a layout. attention: whether it is a softmax's matrices [B, heads, T, T].
+    side: places along one side, 0 without a layout. attention: whether it is a softmax's matrices [B, heads, Q, K].
     shape: of one image's output; () where it is no single tensor.
     """
 
@@ -59,6 +59,17 @@ def look(network: nn.Module, size: int, names: Sequence[str] | None = None) -> l
 
     _watch(network, spotted(size), names, note)
     return [one for name, one in seen.items() if runs[name] == 1]
+
+
+def is_between_places(network: nn.Module, size: int, name: str) -> bool:
+    """Whether the columns of the attention matrices that a module returns follow the spots."""
+    found: list[bool] = []
+
+    def note(_: str, output: object) -> None:
+        found.append(isinstance(output, Tensor) and _followed(output.flatten(1, 2).transpose(1, 2))[0] is not None)
+
+    _watch(network, spotted(size), [name], note)
+    return all(found)
 
 
 def output_shapes(network: nn.Module, size: int, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
@@ -106,17 +117,23 @@ def sight(name: str, output: object) -> Sight:
     shape = tuple(output.shape[1:])
     if is_attention(output):
         return Sight(name, None, 0, True, shape)
+    layout, side = _followed(output)
+    return Sight(name, layout, side, False, shape)
+
+
+def _followed(output: Tensor) -> tuple[Layout | None, int]:
+    """The layout under which an output follows the spots best, and its side; None and 0 where it follows nothing."""
     found = max(
         ((follows(change), layout) for layout, change in _changes(output)), key=lambda one: one[0], default=None
     )
     if found is None or not found[0] >= FOLLOWS:
-        return Sight(name, None, 0, False, shape)
-    return Sight(name, found[1], found[1].to_map(output).shape[-1], False, shape)
+        return None, 0
+    return found[1], found[1].to_map(output).shape[-1]
 
 
 def is_attention(output: Tensor) -> bool:
-    """Whether these are square matrices [B, heads, T, T] whose rows are shares that sum to one."""
-    if output.ndim != 4 or output.shape[-1] != output.shape[-2] or output.shape[-1] < 2 or bool((output < 0).any()):
+    """Whether these are matrices [B, heads, Q, K] whose rows are shares that sum to one."""
+    if output.ndim != 4 or output.shape[-1] < 2 or bool((output < 0).any()):
         return False
     sums = output.sum(dim=-1)
     return bool(torch.allclose(sums, torch.ones_like(sums), atol=1e-3))

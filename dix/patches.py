@@ -33,13 +33,14 @@ def patch_grid(classifier: Classifier) -> tuple[int, int] | None:
 @contextmanager
 def showing(classifier: Classifier, kept: Tensor | None) -> Iterator[None]:
     """Within the block the network sees these patches alone: [M, n] by number, row by row; None shows them all."""
-    if kept is None:
+    grid = patch_grid(classifier)
+    if kept is None or grid is None:
         yield
         return
-    first = classifier.prefix_tokens
     rows = torch.arange(len(kept), device=kept.device).unsqueeze(1)
 
     def gate(_module: nn.Module, _arguments: object, tokens: Tensor) -> Tensor:
+        first = tokens.shape[1] - grid[0] * grid[1]
         return torch.cat([tokens[:, :first], tokens[rows, first + kept]], dim=1)
 
     handle = classifier.network.get_submodule(GATE).register_forward_hook(gate)
@@ -62,12 +63,12 @@ def cannot_leave_out(classifier: Classifier) -> str:
     images, count = _noise(classifier), grid[0] * grid[1]
     drawn = torch.randperm(count, generator=generator(0, "patches")).to(images.device)
     half = drawn[: count // 2].sort().values
-    whole, _ = _seen(classifier, images, None)
+    whole, all_tokens = _seen(classifier, images, None)
     everything, _ = _seen(classifier, images, drawn.sort().values)
     if not _alike(everything, whole):
         return "with no patch left out it gives other logits than it does ordinarily"
     some, tokens = _seen(classifier, images, half)
-    if tokens != classifier.prefix_tokens + len(half):
+    if tokens != all_tokens - count + len(half):
         return f"its blocks see {tokens} tokens where {len(half)} patches are shown"
     changed, _ = _seen(classifier, torch.where(_pixels_of(half, grid, images), images, 1 - images), half)
     return "" if _alike(changed, some) else "its logits depend on the pixels of patches that are left out"

@@ -77,7 +77,7 @@ class InjectedRollout:
         source = len(passes.classifier.attention_layers) - 1
         total: Tensor | None = None
         for _, images, run in attention_runs(passes, self.block, times, chunk, source=source):
-            e = gradient_weighted(run) / len(times)
+            e = gradient_weighted(passes.classifier, run) / len(times)
             total = e.new_zeros(len(passes.ids), *e.shape[1:]) if total is None else total
             total[images] += e
         assert total is not None
@@ -105,6 +105,8 @@ class Released:
 
     def unsupported(self, classifier: Classifier) -> str:
         """Why the published code has nothing for this classifier, or ""."""
+        if classifier.attention and classifier.attention.places:
+            return "the published code puts the last block's attention into the block before, which sees other tokens"
         if classifier.kind == "vit":
             return "" if self.depth == 2 else "the published code has DIX2 only for Vision Transformers"
         missing = [alias for alias in DEPTHS[: self.depth] if alias not in classifier.layers]

@@ -33,7 +33,7 @@ def looked(classifier: Classifier) -> Classifier:
         _fits_labels(classifier, answer.shape[1])
         if classifier.kind == "cnn":
             found = structure(network, size, classifier.layers or None)
-            classifier.adopt(found.kind, found.layers, found.layouts, found.attention)
+            classifier.adopt(found.kind, found.layers, found.layouts, found.attention, found.lacks)
         classifier.looked = True
     return classifier
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -12,22 +13,23 @@ from torch import Tensor, nn
 from dix.capture import capturing, gradients
 from dix.classifier import Attention, Kind
 from dix.layout import CHANNELS_FIRST, ChannelsLast, Layout, Tokens
-from dix.look import Sight, look, output_shapes, spotted
+from dix.look import MOST_BEFORE, Sight, is_between_places, look, output_shapes, spotted
+from dix.models.attending import attention_between
+from dix.models.visible import conceal, is_revealed, reveal
 from dix.split import Split
 
 ALIASES = ("last", "second", "third")
-#: Gradients of two tokens that differ by less, relative to the largest, are equal.
-EQUAL = 1e-3
 
 
 @dataclass(frozen=True)
 class Structure:
-    """kind, layers, layouts and attention as in `dix.classifier.Classifier`."""
+    """kind, layers, layouts and attention as in `dix.classifier.Classifier`; lacks: why there is no attention."""
 
     kind: Kind
     layers: dict[str, str]
     layouts: dict[str, Layout] = field(default_factory=dict)
     attention: Attention | None = None
+    lacks: str = ""
 
 
 def structure(network: nn.Module, size: int, layers: Mapping[str, str] | None = None) -> Structure:
@@ -45,14 +47,27 @@ def structure(network: nn.Module, size: int, layers: Mapping[str, str] | None = 
         known = _named(network, size, layers)
         if not any(isinstance(layout, Tokens) for layout in known.values()):
             return Structure("cnn", dict(layers), _unusual(known))
-    network = woken(network)
-    sights = look(network, size)
-    attention = find_attention(network, size, sights)
-    if attention and all(_splits(network, size, name) for name in attention.layers[-len(ALIASES) :]):
-        return Structure("vit", dict(layers or _read_by_attention(sights, attention)), attention=attention)
+    reveal(network, _one_image(network, size))
+    awake = woken(network)
+    sights = look(awake, size)
+    stem = _stem(awake, sights)
+    attention, lacks = attention_between(
+        sights, stem, lambda name: _gradients(awake, size, [name])[name], partial(is_between_places, awake, size)
+    )
+    if attention and all(_splits(awake, size, name) for name in attention.layers[-len(ALIASES) :: len(ALIASES) - 1]):
+        return _transformer(sights, attention, layers or _read_by_attention(sights, attention))
+    conceal(network)
     if layers:
-        return Structure("cnn", dict(layers), _unusual(known))
-    return _stages(network, size, sights)
+        return Structure("cnn", dict(layers), _unusual(known), lacks=lacks)
+    conceal(awake)
+    return replace(_stages(awake, size, [one for one in sights if not is_revealed(one.name)]), lacks=lacks)
+
+
+def _transformer(sights: Sequence[Sight], attention: Attention, layers: Mapping[str, str]) -> Structure:
+    """With the layout of each layer that has fewer tokens before its patches than the attention."""
+    known = {one.name: one.layout for one in sights if one.name in layers.values()}
+    fewer = {name: lies for name, lies in known.items() if isinstance(lies, Tokens) and lies.before < attention.prefix}
+    return Structure("vit", dict(layers), fewer, attention)
 
 
 def woken(network: nn.Module) -> nn.Module:
@@ -105,33 +120,8 @@ def _unusual(layouts: Mapping[str, Layout | None]) -> dict[str, Layout]:
     return {name: layout for name, layout in layouts.items() if layout and layout != CHANNELS_FIRST}
 
 
-def find_attention(network: nn.Module, size: int, sights: Sequence[Sight]) -> Attention | None:
-    """The attention between all tokens, if every matrix that is visible is one and the head reads a mean of tokens."""
-    matrices = [one for one in sights if one.attention]
-    sides = {one.side for one in sights if one.layout and one.name not in _stem(network, sights)}
-    counts = {one.shape[-1] for one in matrices}
-    if len(counts) != 1 or len(sides) != 1:
-        return None  # none is visible, or a hierarchy, in which attention is between the places of one stage
-    tokens = [one for one in sights if len(one.shape) == 2 and one.shape[0] in counts]
-    before = {one.layout.before for one in tokens if isinstance(one.layout, Tokens)}
-    readout = _readout(network, size, tokens[-1].name) if len(before) == 1 else ()
-    return Attention(tuple(one.name for one in matrices), before.pop(), readout) if readout else None
-
-
-def _readout(network: nn.Module, size: int, name: str) -> tuple[int, ...]:
-    """Indices of the tokens that the logits read alike, behind the last module that returns all of them; () if none.
-
-    The gradient of a mean is equal for all that it is taken of. Tokens with other gradients are weighed by something
-    that depends on the image. Tokens before the patches may have heads of their own, whose outputs are averaged.
-    """
-    [norms] = _gradients(network, size, [name]).values()
-    rows = norms[0]
-    read = (rows.abs().amax(dim=1) > 0).nonzero().flatten()
-    if not len(read):
-        return ()
-    spread = (rows[read] - rows[read].mean(dim=0)).abs().max() / rows[read].abs().max()
-    alike = bool(spread <= EQUAL) or len(read) <= 2
-    return tuple(read.tolist()) if alike else ()
+def _one_image(network: nn.Module, size: int) -> Tensor:
+    return spotted(size)[:1].to(next(network.parameters(), torch.zeros(1)))
 
 
 def _gradients(
@@ -140,8 +130,7 @@ def _gradients(
     """By module, the gradient of a mixture of all logits for one image by what it returns."""
     if not names:
         return {}
-    like = next(network.parameters(), torch.zeros(1))
-    image = spotted(size)[:1].to(like)
+    image = _one_image(network, size)
     with torch.enable_grad(), capturing(network, names, layouts or {}) as captured:
         logits = network(image)
         weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0)).to(logits)
@@ -155,7 +144,8 @@ def _read_by_attention(sights: Sequence[Sight], attention: Attention) -> dict[st
     found = {}
     for alias, matrix in zip(ALIASES, reversed(attention.layers), strict=False):
         inside, count = f"{matrix.rsplit('.', 1)[0]}.", sights[places[matrix]].shape[-1]
-        before = [one for one in sights[: places[matrix]] if len(one.shape) == 2 and one.shape[0] == count]
+        before = [one for one in sights[: places[matrix]] if len(one.shape) == 2]
+        before = [one for one in before if count <= one.shape[0] <= count + MOST_BEFORE]
         outside = [one.name for one in before if not one.name.startswith(inside)]
         if outside:
             found[alias] = outside[-1]
@@ -192,9 +182,8 @@ def _deepest(read: Sequence[str], seen: Mapping[str, Sight], parts: set[str], bl
 
 def _splits(network: nn.Module, size: int, name: str) -> bool:
     """Whether the network can be run from this layer on."""
-    like = next(network.parameters(), torch.zeros(1))
     try:
-        Split(network, name, spotted(size)[:1].to(like))
+        Split(network, name, _one_image(network, size))
         return True
     except (ValueError, RuntimeError):
         return False

@@ -174,7 +174,7 @@ def copy_of(classifier: Classifier, network: nn.Module, note: str) -> Classifier
         layouts=classifier.layouts,
         attention=classifier.attention,
     )
-    made.looked, made.answers = classifier.looked, classifier.answers
+    made.looked, made.answers, made.lacks_attention = classifier.looked, classifier.answers, classifier.lacks_attention
     made.mean, made.std = classifier.mean, classifier.std  # to the last bit, in the original's precision
     return made
 

@@ -1,0 +1,74 @@
+"""Small Vision Transformers of several libraries, all weights random and large enough for tokens to differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import timm
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+from torchvision.models import VisionTransformer as TorchvisionViT
+
+from dix.classifier import Classifier, Weights, prepare
+from dix.models.looked import looked
+from dix.models.sources import seeded_initialisation
+
+SIDE, PATCH, DIM, HEADS, CLASSES = 32, 4, 24, 3, 5
+SHAPE = {"img_size": SIDE, "patch_size": PATCH, "embed_dim": DIM, "num_heads": HEADS, "num_classes": CLASSES}
+
+
+def seeded(build: Callable[[], nn.Module], std: float = 0.15) -> nn.Module:
+    """What `build` makes, ready to be explained; its weights do not depend on what was drawn before."""
+    with seeded_initialisation(0):
+        network = build()
+        for name, value in network.named_parameters():
+            if value.ndim > 1 and "norm" not in name:
+                nn.init.normal_(value, std=std)
+            elif not value.any() and "bias" not in name:
+                nn.init.ones_(value)
+    return prepare(network)
+
+
+def seen(build: Callable[[], nn.Module], side: int = SIDE) -> Classifier:
+    """What `build` makes, as a classifier that was looked at."""
+    return looked(
+        Classifier(
+            "small", seeded(build), mean=(0.5,) * 3, std=(0.25,) * 3, input_size=side, layers={}, kind="cnn",
+            weights=Weights("random", trained=False), label_space=None,
+        )
+    )  # fmt: skip
+
+
+def torchvision_vit(depth: int = 3) -> nn.Module:
+    """torchvision's, whose blocks attend inside nn.MultiheadAttention."""
+    return TorchvisionViT(SIDE, PATCH, depth, HEADS, DIM, 4 * DIM, num_classes=CLASSES)
+
+
+def timm_vit(**options: object) -> nn.Module:
+    """timm's, with a class token."""
+    return VisionTransformer(**SHAPE | {"depth": 3} | options)
+
+
+def cait() -> nn.Module:
+    """Talking heads between patches, then two blocks in which the class token alone attends."""
+    return timm.models.cait.Cait(**SHAPE, depth=3)
+
+
+def convit() -> nn.Module:
+    """Gated positional attention between patches, then attention with a class token."""
+    return timm.models.convit.ConVit(**SHAPE | {"embed_dim": DIM // HEADS}, depth=4, local_up_to_layer=2)
+
+
+def xcit() -> nn.Module:
+    """Attention between channels, then two blocks in which the class token alone attends."""
+    return timm.models.xcit.Xcit(**SHAPE | {"patch_size": 8, "num_heads": 3}, depth=3)
+
+
+def siglip() -> nn.Module:
+    """A query that is no token pools the patches."""
+    return timm_vit(class_token=False, global_pool="map")
+
+
+def siglip_with_registers() -> nn.Module:
+    """The same behind a trunk with tokens of its own."""
+    return timm_vit(class_token=False, reg_tokens=2, global_pool="map")
