@@ -271,9 +271,9 @@ def test_the_explicit_form_is_pytorchs(options: dict[str, object]) -> None:
     ids=["plain", "boolean", "added", "by head", "padding", "both", "all heads", "no weights"],
 )
 @pytest.mark.parametrize("options", [{}, {"kdim": 6, "vdim": 9}, {"bias": False}, {"batch_first": True}])
-def test_multi_head_attention_is_pytorchs(options: dict[str, object], masks: dict[str, Tensor]) -> None:
+def test_multi_head_attention_is_pytorchs(options: dict[str, int], masks: dict[str, Tensor]) -> None:
     module = nn.MultiheadAttention(8, 4, **options).eval()
-    q, k, v = random(5, 2, 8), random(7, 2, int(options.get("kdim", 8))), random(7, 2, int(options.get("vdim", 8)))
+    q, k, v = random(5, 2, 8), random(7, 2, options.get("kdim", 8)), random(7, 2, options.get("vdim", 8))
     if options.get("batch_first"):
         q, k, v = (x.transpose(0, 1) for x in (q, k, v))
     expected = module(q, k, v, **masks)

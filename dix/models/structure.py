@@ -66,7 +66,9 @@ def structure(network: nn.Module, size: int, layers: Mapping[str, str] | None = 
 def _transformer(sights: Sequence[Sight], attention: Attention, layers: Mapping[str, str]) -> Structure:
     """With the layout of each layer that has fewer tokens before its patches than the attention."""
     known = {one.name: one.layout for one in sights if one.name in layers.values()}
-    fewer = {name: lies for name, lies in known.items() if isinstance(lies, Tokens) and lies.before < attention.prefix}
+    fewer: dict[str, Layout] = {
+        name: lies for name, lies in known.items() if isinstance(lies, Tokens) and lies.before < attention.prefix
+    }
     return Structure("vit", dict(layers), fewer, attention)
 
 
