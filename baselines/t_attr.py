@@ -158,7 +158,8 @@ class Propagating(TorchFunctionMode):
         """Run one operation of the network. Raises NotImplementedError where it has no rule."""
         kwargs = kwargs or {}
         result = self._result(func, args, kwargs)
-        return _marked(result) if _of_image([*args, *kwargs.values()]) else result
+        sources = args[:1] if func in SHAPED else () if func in MADE else [*args, *kwargs.values()]
+        return _marked(result) if _of_image(sources) else result
 
     def _result(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         if not _explained(args):
@@ -343,3 +344,6 @@ PASSING = _forms(
     *("reshape", "view", "view_as", "flatten", "permute", "transpose", "expand", "squeeze", "unsqueeze"),
     *("unbind", "chunk", "split", "cat", "__getitem__", "select", "clone", "contiguous", "unflatten"),
 )
+#: Operations whose other operands give no more than a shape or a type, and those that make something of a shape alone.
+SHAPED = _forms("expand_as", "view_as", "reshape_as", "type_as")
+MADE = _forms("zeros_like", "ones_like", "empty_like", "full_like", "new_zeros", "new_ones", "new_empty", "new_full")

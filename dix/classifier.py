@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from dix.identity import named
 from dix.layout import CHANNELS_FIRST, Layout
+from dix.probability import PROBABILITIES, Probability, check_probability
 from dix.split import Split, module_named
 
 Kind = Literal["cnn", "vit"]
@@ -74,6 +75,7 @@ class Classifier:
     label_space: which classes the outputs mean ("imagenet", "mnist"), or None if unknown.
     classes: [K] index within the label space of each output; None: output i is class i.
     recommended: how the checkpoint's publisher resizes images (settings of datasets.preprocess.Preprocess).
+    probability: "softmax" of the logits, or a "sigmoid" for each class (a multi-label head).
     """
 
     def __init__(
@@ -92,7 +94,9 @@ class Classifier:
         recommended: Mapping[str, Any] | None = None,
         layouts: Mapping[str, Layout] | None = None,
         attention: Attention | None = None,
+        probability: Probability = "softmax",
     ) -> None:
+        check_probability(probability)
         self.name = name
         bare, wrapped = unwrapped(network)
         self.network = prepare(bare)
@@ -103,6 +107,7 @@ class Classifier:
         self.label_space = label_space
         self.classes = tuple(classes) if classes is not None else None
         self.recommended = dict(recommended or {})
+        self.probability: Probability = probability
         self.looked = False  # whether the network was looked at (`dix.models.looked`)
         self.answers = ""  # what had to be done to its answers
         self._splits: dict[str, Split] = {}
@@ -156,6 +161,10 @@ class Classifier:
     def logits(self, images: Tensor) -> Tensor:
         """Logits [B, K] of pixels [B, 3, S, S] in [0, 1]."""
         return self.network(self.normalise(images))
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Probabilities of logits [M, K]: of all classes together, or of each for itself."""
+        return PROBABILITIES[self.probability](logits)
 
     def layer(self, alias: str) -> str:
         """The module name behind an alias; a name that is no alias is a module name already."""
@@ -228,6 +237,7 @@ class Classifier:
             **reads,
             **(placed if placed.get("places") else {}),
             **({"answers": self.answers} if self.answers else {}),
+            **({"probability": self.probability} if self.probability != "softmax" else {}),
         }
 
     def _own_modules(self) -> set[type]:

@@ -63,7 +63,7 @@ class PathIntegral:
     """The curve from the baseline to the activation and how the integral along it is summed (Eq. 4 and 5).
 
     steps: N. rule: the quadrature; "right" is Eq. 5. baseline: z, for CNNs (attention starts at zero, Sec. 4.1).
-    score: what is differentiated, the target's "logit" or its softmax "probability".
+    score: what is differentiated, the target's "logit" or its "probability".
     """
 
     version: ClassVar[int] = 1

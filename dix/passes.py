@@ -101,9 +101,9 @@ class Passes:
         self._targets = targets
 
     def score(self, logits: Tensor, rows: Tensor | None = None, kind: Score = "logit") -> Tensor:
-        """[M] the target's logit or softmax probability in logits [M, K]; `rows` [M] gives each row's image."""
+        """[M] the target's logit or probability in logits [M, K]; `rows` [M] gives each row's image."""
         targets = self.targets if rows is None else self.targets[rows]
-        values = logits.softmax(dim=1) if kind == "probability" else logits
+        values = self.classifier.probabilities(logits) if kind == "probability" else logits
         return values.gather(1, targets[:, None])[:, 0]
 
     def activation(self, layer: str) -> Tensor:

@@ -39,14 +39,16 @@ class Predict(Protocol):
 class Prediction:
     """What the model said about M images.
 
-    probability: [M] softmax probability of each row's target class, in [0, 1].
+    probability: [M] probability of each row's target class, in [0, 1].
     predicted: [M] class of the largest logit.
     logits: [M, C] of all C classes; None where whoever asked gave only the above, and no other class can be scored.
+    independent: whether each class has a probability of its own, its logit's sigmoid, instead of a softmax's share.
     """
 
     probability: Tensor
     predicted: Tensor
     logits: Tensor | None = None
+    independent: bool = False
 
 
 @dataclass
@@ -112,16 +114,18 @@ class Case:
 class Trace:
     """What the model said about a probe's V altered images of each of B images.
 
-    probability: [B, V] softmax probability of the target class.
+    probability: [B, V] probability of the target class.
     predicted: [B, V] class of the largest logit.
     side: what the probe measured besides, by name: [B, V] or [B] (encoded bytes, for one).
     logits: [B, V, C] of all C classes, from which metrics that score other classes read; None as in `Prediction`.
+    independent: as in `Prediction`.
     """
 
     probability: Tensor
     predicted: Tensor
     side: Mapping[str, Tensor] = field(default_factory=dict)
     logits: Tensor | None = None
+    independent: bool = False
 
 
 @runtime_checkable

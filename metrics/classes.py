@@ -7,6 +7,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
+from dix.metrics.answers import probabilities
 from dix.metrics.api import ImageBatch, Prediction, Trace
 from dix.metrics.options import Hit, Output, ScoreClass, choose
 
@@ -34,7 +35,7 @@ def scored_class(batch: ImageBatch, which: ScoreClass) -> Tensor:
 
 
 def reading(batch: ImageBatch, said: Prediction | Trace, which: ScoreClass, output: Output = "softmax") -> Tensor:
-    """The scored class's softmax probability or logit: [B] of a prediction about the batch, [B, V] of a trace.
+    """The scored class's probability ("softmax") or logit: [B] of a prediction about the batch, [B, V] of a trace.
 
     Where the network does not answer there is no class, and the logits say so: NaN.
     Raises ValueError where that needs logits which the prediction does not hold.
@@ -44,6 +45,6 @@ def reading(batch: ImageBatch, said: Prediction | Trace, which: ScoreClass, outp
         return said.probability
     if said.logits is None:
         raise ValueError(f"protocol.score_class: {which!r} with output {output!r} needs a model that gives all logits")
-    values = said.logits.softmax(dim=-1) if output == "softmax" else said.logits
+    values = probabilities(said.logits, said.independent) if output == "softmax" else said.logits
     classes = scored_class(batch, which).clamp(min=0).view(-1, *[1] * (values.ndim - 1))
     return values.gather(-1, classes.expand(*values.shape[:-1], 1)).squeeze(-1)

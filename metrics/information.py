@@ -262,7 +262,7 @@ def between(value: Tensor, low: Tensor, high: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Sic(_InformationCurve):
-    """SIC: the area under the scored class's softmax over the image's information, in percent.
+    """SIC: the area under the scored class's probability over the image's information, in percent.
 
     sic_output: "softmax", or the class's "logit" in its place, to which the limit then applies.
     """

@@ -14,6 +14,7 @@ from torch.overrides import _get_current_function_mode_stack
 
 from dix.baselines.attention import AttentionRollout, Gae
 from dix.baselines.t_attr import Propagating, TransformerAttribution, relevances
+from dix.baselines.t_attr import propagated as with_losses
 from dix.capture import capturing
 from dix.classifier import Classifier, Kind, Weights
 from dix.datasets.photos import Photos
@@ -292,6 +293,54 @@ def test_half_of_the_relevance_of_the_mixed_values_is_the_attentions() -> None:
     found = relevances(passes_of(made), ["blocks.1.attn.attn_drop", "blocks.1.attn.norm"])  # norm: A v, all heads
     half = found["blocks.1.attn.norm"].flatten(1).sum(dim=1) / 2
     torch.testing.assert_close(found["blocks.1.attn.attn_drop"].flatten(1).sum(dim=1), half, rtol=1e-6, atol=1e-9)
+
+
+class Shifted(nn.Module):
+    """Adds something fixed, of the batch's own shape where `whole`."""
+
+    def __init__(self, whole: bool) -> None:
+        super().__init__()
+        self.whole = whole
+        self.shift = nn.Parameter(torch.randn(1, 10, DIM, generator=generator("shift"), dtype=torch.float64))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return tokens + (self.shift.expand_as(tokens) if self.whole else self.shift)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_fixed_operand_of_a_sum_takes_no_relevance_in_any_batch(whole: bool, count: int) -> None:
+    made = small()
+    made.network.blocks[2].register_module("drop_path2", Shifted(whole).requires_grad_(False))
+    found = with_losses(passes_of(made, count), ["blocks.1"])
+    one = torch.ones(count, dtype=torch.float64)
+    torch.testing.assert_close(found.of["blocks.1"].flatten(1).sum(dim=1), one, rtol=0, atol=1e-6)
+    assert bool((found.lost < 1e-6).all())
+    assert TransformerAttribution().unsupported(made) == ""
+
+
+class Fixed(nn.Module):
+    """Mixes features by a matrix that does not depend on the image, as a product rather than as a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.matrix = nn.Parameter(torch.randn(DIM, DIM, generator=generator("fixed"), dtype=torch.float64))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return tokens @ self.matrix
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_network_that_loses_relevance_is_refused_in_any_batch(count: int) -> None:
+    """A fixed factor's half is lost; before the head, that is half of everything."""
+    made = small()
+    made.network.fc_norm = Fixed().requires_grad_(False)
+    passes = passes_of(made, count)
+    torch.testing.assert_close(with_losses(passes, ["blocks.1"]).lost, torch.full((count,), 0.5, dtype=torch.float64))
+    assert TransformerAttribution().unsupported(made) == (
+        "relevance propagation loses 50% of the logit's relevance on its way"
+    )
+    assert bool(TransformerAttribution().explain(passes).isnan().all())
 
 
 def test_the_network_computes_the_same_while_relevance_is_propagated() -> None:

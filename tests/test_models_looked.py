@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from dix.baselines.cam import GradCam
+from dix.bench.run.batch import predict
 from dix.classifier import Classifier, Weights
 from dix.look import spotted
+from dix.metrics.answers import by_image
+from dix.metrics.api import ImageBatch
+from dix.metrics.classes import reading
 from dix.models import zoo
 from dix.models.looked import looked
 from dix.passes import Passes
@@ -80,6 +85,50 @@ def test_one_logit_means_a_sigmoid(shape: str) -> None:
     passes = Passes(classifier, images(), torch.ones(7, dtype=torch.int64))
     own = torch.autograd.grad(bare[4:](leaf := passes.activation("last").requires_grad_()).sum(), leaf)[0]
     torch.testing.assert_close(passes.gradient("last"), own)
+
+
+def test_a_sigmoid_behind_one_logit_is_not_taken_twice() -> None:
+    classifier = looked(made(nn.Sequential(*body(1), nn.Sigmoid())))
+    z = body(1)(classifier.normalise(images()))[:, 0]
+    expected = torch.stack([1 - z.sigmoid(), z.sigmoid()], dim=1)
+    torch.testing.assert_close(classifier.probabilities(classifier.logits(images())), expected)
+    assert classifier.answers == "sigmoid inside, sigmoid of one logit"
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["logits", "sigmoid inside"])
+def test_a_multi_label_head_has_a_sigmoid_for_each_class(inside: bool) -> None:
+    network = body(5)
+    whole = nn.Sequential(*network, nn.Sigmoid()) if inside else network
+    classifier = looked(made(whole, probability="sigmoid"))
+    z = body(5)(classifier.normalise(images()))
+    torch.testing.assert_close(classifier.logits(images()), z, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(classifier.probabilities(classifier.logits(images())), z.sigmoid())
+    assert classifier.identity()["probability"] == "sigmoid"
+    targets = torch.arange(7) % 5
+    said = predict(classifier, images(), targets, 3)
+    rows = torch.arange(7)
+    torch.testing.assert_close(said.probability, z.sigmoid()[rows, targets])
+    assert torch.equal(said.predicted, z.argmax(dim=1))
+    batch = ImageBatch([str(i) for i in range(7)], images(), targets, said, (targets + 1) % 5)
+    torch.testing.assert_close(reading(batch, said, "label"), z.sigmoid()[rows, (targets + 1) % 5])
+    trace = by_image(predict(classifier, images()[:6], targets[:6], 6), 2)
+    clean = predict(classifier, images()[:3], targets[:3], 3)
+    three = replace(batch, ids=batch.ids[:3], labels=targets[1:4], clean=clean)
+    expected = z.sigmoid()[:6].view(3, 2, 5).gather(2, targets[1:4].view(3, 1, 1).expand(3, 2, 1))[..., 0]
+    torch.testing.assert_close(reading(three, trace, "label"), expected)
+    passes = Passes(classifier, images(), targets)
+    torch.testing.assert_close(passes.score(passes.logits, kind="probability"), z.sigmoid()[rows, targets])
+
+
+def test_what_a_head_is_gets_said_and_not_guessed() -> None:
+    with pytest.raises(ValueError, match=r"ends in a sigmoid for each class; say model.probability=sigmoid"):
+        looked(made(nn.Sequential(*body(5), nn.Sigmoid())))
+    with pytest.raises(ValueError, match="sigmoid, but the network ends in a softmax"):
+        looked(made(nn.Sequential(*body(5), nn.Softmax(dim=1)), probability="sigmoid"))
+    with pytest.raises(ValueError, match="expected softmax or sigmoid, got 'argmax'"):
+        made(body(5), probability="argmax")
+    model = zoo.timm_model("heads", "resnet10t", weights="random", arguments={"num_classes": 3}, probability="sigmoid")
+    assert (model.probability, model.label_space) == ("sigmoid", None)
 
 
 def test_a_softmax_inside_is_not_taken_twice() -> None:

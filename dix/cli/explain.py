@@ -118,7 +118,7 @@ def explained(job: Job, photo: Image.Image, image_id: str, target: int | None, t
     first = prepare(job, batch)
     if first.silent[0]:
         raise ValueError(f"{image_id}: {first.silent[0]}")
-    probability = first.passes.logits.double().softmax(dim=1)[0]
+    probability = job.classifier.probabilities(first.passes.logits.double())[0]
     outputs = (
         probability.topk(min(top, len(probability))).indices.tolist() if target is None else [_output(job, target)]
     )

@@ -17,6 +17,7 @@ from dix.models import efficientnet_lite, embedded_vit, lenet
 from dix.models.densenet import NamedReluDenseNet
 from dix.models.looked import looked
 from dix.models.sources import build, load_state, seeded_initialisation, state_from_file
+from dix.probability import Probability
 
 #: torchvision's DenseNet files spell "norm.1" where its modules are called "norm1".
 _OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.(?:weight|bias|running_mean|running_var))$")
@@ -31,13 +32,14 @@ def torchvision_model(
     seed: int = 0,
     input_size: int | None = None,
     arguments: Mapping[str, Any] | None = None,
+    probability: Probability = "softmax",
 ) -> Classifier:
     """Any classifier of torchvision, with the normalisation and the input size that its weights were published with.
 
     architecture: torchvision's name. weights: "pretrained" (those of `tag`, from torchvision's cache or its publisher),
     "random" (seeded), or the path of a file. tag: one of the architecture's sets of weights, whose settings hold for
     any weights. layers: module names by alias; None: found. input_size: in pixels; None: the published crop.
-    arguments: of torchvision's builder, say {num_classes: 3}.
+    arguments: of torchvision's builder, say {num_classes: 3}. probability: "softmax"; "sigmoid" for a multi-label head.
     """
     try:
         builder = torchvision.models.get_model_builder(architecture)
@@ -68,6 +70,7 @@ def torchvision_model(
         preset.std,
         recommended=recommended,
         label_space=_space(arguments),
+        probability=probability,
     )
 
 
@@ -82,6 +85,7 @@ def timm_model(
     std: Sequence[float] | None = None,
     published_top1: float | None = None,
     arguments: Mapping[str, Any] | None = None,
+    probability: Probability = "softmax",
 ) -> Classifier:
     """Any image classifier of timm; normalisation and size are the checkpoint's where not given.
 
@@ -112,6 +116,7 @@ def timm_model(
         std or config.std,
         recommended=recommended,
         label_space=space,
+        probability=probability,
     )
 
 

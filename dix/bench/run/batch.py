@@ -133,7 +133,7 @@ def asked(
         ids=batch.ids,
         images=pixels,
         targets=passes.targets,
-        clean=answer(passes.logits, passes.targets),
+        clean=answer(passes.logits, passes.targets, passes.classifier.probability == "sigmoid"),
         labels=question.labels.to(device, copy=True),
         masks=None if batch.masks is None else batch.masks.to(device, copy=True),
         has_mask=batch.has_mask.to(device, copy=True),
@@ -224,5 +224,5 @@ def predict(
     for begin in range(0, len(images), chunk):
         rows = slice(begin, begin + chunk)
         with torch.no_grad(), showing(classifier, None if kept is None else kept[rows]):
-            said.append(answer(ask(images[rows]), targets[rows]))
+            said.append(answer(ask(images[rows]), targets[rows], classifier.probability == "sigmoid"))
     return together(said)

@@ -173,6 +173,7 @@ def copy_of(classifier: Classifier, network: nn.Module, note: str) -> Classifier
         recommended=classifier.recommended,
         layouts=classifier.layouts,
         attention=classifier.attention,
+        probability=classifier.probability,
     )
     made.looked, made.answers, made.lacks_attention = classifier.looked, classifier.answers, classifier.lacks_attention
     made.mean, made.std = classifier.mean, classifier.std  # to the last bit, in the original's precision
