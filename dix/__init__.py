@@ -9,13 +9,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dix.api.benchmarking import benchmark
+    from dix.api.explaining import explain
+    from dix.api.results import load_results
     from dix.classifier import Classifier
     from dix.datasets.api import Dataset
     from dix.explainer import Dix, Explainer
     from dix.metrics.api import Metric
+    from dix.models.wrap import wrap
 
 __version__ = "0.2.0"
-__all__ = ["Classifier", "Dataset", "Dix", "Explainer", "Metric", "__version__"]
+__all__ = [
+    "Classifier", "Dataset", "Dix", "Explainer", "Metric", "__version__",
+    "benchmark", "explain", "load_results", "wrap",
+]  # fmt: skip
 
 #: The module that each public name comes from.
 _HOMES = {
@@ -24,6 +31,10 @@ _HOMES = {
     "Dix": "dix.explainer",
     "Explainer": "dix.explainer",
     "Metric": "dix.metrics.api",
+    "benchmark": "dix.api.benchmarking",
+    "explain": "dix.api.explaining",
+    "load_results": "dix.api.results",
+    "wrap": "dix.models.wrap",
 }
 
 

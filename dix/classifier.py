@@ -74,6 +74,7 @@ class Classifier:
     weights: where they come from.
     label_space: which classes the outputs mean ("imagenet", "mnist"), or None if unknown.
     classes: [K] index within the label space of each output; None: output i is class i.
+    names: [K] what each output is called; None: as the label space has it.
     recommended: how the checkpoint's publisher resizes images (settings of datasets.preprocess.Preprocess).
     probability: "softmax" of the logits, or a "sigmoid" for each class (a multi-label head).
     """
@@ -95,6 +96,7 @@ class Classifier:
         layouts: Mapping[str, Layout] | None = None,
         attention: Attention | None = None,
         probability: Probability = "softmax",
+        names: Sequence[str] | None = None,
     ) -> None:
         check_probability(probability)
         self.name = name
@@ -106,6 +108,7 @@ class Classifier:
         self.weights = weights
         self.label_space = label_space
         self.classes = tuple(classes) if classes is not None else None
+        self.names = tuple(names) if names is not None else None
         self.recommended = dict(recommended or {})
         self.probability: Probability = probability
         self.looked = False  # whether the network was looked at (`dix.models.looked`)
@@ -207,6 +210,28 @@ class Classifier:
     def class_of(self, output: int) -> int:
         """The label that output means."""
         return output if self.classes is None else self.classes[output]
+
+    def class_name(self, output: int) -> str:
+        """What an output means, in words where they are known."""
+        if self.names is not None:
+            return self.names[output]
+        label = self.class_of(output)
+        if self.label_space != "imagenet":
+            return f"class {label}"
+        from dix.models.classes import imagenet_class
+
+        return imagenet_class(label)
+
+    def describe(self) -> str:
+        """What is known of the network and what was found in it, in lines for people."""
+        from dix.models.description import description
+
+        return description(self)
+
+    def __repr__(self) -> str:
+        """One line: the kind, and the layers by alias."""
+        layers = ", ".join(f"{alias}={name}" for alias, name in self.layers.items())
+        return f"<Classifier {self.name!r}: {self.kind}, {self.input_size} x {self.input_size}, {layers}>"
 
     @cached_property
     def fingerprint(self) -> str:

@@ -38,6 +38,8 @@ def describe(thing: object) -> Any:
         return {str(key): describe(value) for key, value in thing.items()}
     if isinstance(thing, list | tuple):
         return [describe(value) for value in thing]
+    if inspect.isroutine(thing):
+        return {"function": thing.__name__, "version": _function_version(thing)}
     if thing is None or isinstance(thing, bool | int | float | str):
         return thing
     raise ValueError(f"{type(thing).__qualname__}: expected a dataclass of plain values, got {thing!r}")
@@ -66,6 +68,14 @@ def version(kind: type) -> int | str:
     return hashlib.sha256("\n".join([_code(kind), *bases]).encode()).hexdigest()[:_DIGITS]
 
 
+def _function_version(function: Any) -> int | str:
+    """The version that a function declares itself (``f.version = 2``), or else a hash of its code."""
+    own = getattr(function, "version", None)
+    if isinstance(own, int):
+        return own
+    return hashlib.sha256(_code(inspect.unwrap(function)).encode()).hexdigest()[:_DIGITS]
+
+
 def _field_names(kind: type) -> set[str]:
     return {field.name for field in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else set()
 
@@ -81,8 +91,8 @@ def _fields(thing: Any) -> Iterator[tuple[str, Any]]:
             yield name, describe(getattr(thing, field.name))
 
 
-def _code(kind: type) -> str:
-    """The class's code and that of everything in its module that it uses, without comments, layout and docstrings.
+def _code(kind: Any) -> str:
+    """A class's or function's code and that of everything in its module that it uses, without comments, layout and docstrings.
 
     Where no source is to be had (a class typed into a prompt), its functions' compiled code.
     """
@@ -140,8 +150,9 @@ def _is_text(line: ast.AST) -> bool:
     return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant) and isinstance(line.value.value, str)
 
 
-def _compiled(kind: type) -> Iterator[str]:
-    for name, value in sorted(vars(kind).items()):
+def _compiled(kind: Any) -> Iterator[str]:
+    parts = vars(kind) if inspect.isclass(kind) else {kind.__name__: kind}
+    for name, value in sorted(parts.items()):
         function = getattr(value, "fget", None) or getattr(value, "__func__", value)
         code = getattr(function, "__code__", None)
         if isinstance(code, CodeType):

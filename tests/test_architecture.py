@@ -66,7 +66,7 @@ def imports(path: Path) -> set[str]:
 
 def room_of(module: str) -> str:
     """The room that a module lies in."""
-    rooms = {*ALLOWED, "dix.cli"}
+    rooms = {*ALLOWED, "dix.cli", "dix.api"}
     parents = [module.rsplit(".", n)[0] for n in range(module.count(".") + 1)]
     return next(parent for parent in parents if parent in rooms)
 

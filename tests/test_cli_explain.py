@@ -13,7 +13,7 @@ from dix.bench.run.job import Job
 from dix.cli import main
 from dix.cli.config import composed
 from dix.cli.construct import job_of
-from dix.cli.explain import class_name, fitted, stems, words_of
+from dix.cli.explain import fitted, stems, words_of
 from dix.passes import Passes
 from dix.pictures import overlay, without_peaks
 
@@ -158,7 +158,7 @@ def test_two_pictures_of_one_name_get_maps_of_their_own(tmp_path: Path) -> None:
 
 
 def test_two_classes_of_one_name_get_files_of_their_own(job: Job) -> None:
-    labels = [class_name(job.classifier, output) for output in range(1000)]
+    labels = [job.classifier.class_name(output) for output in range(1000)]
     assert labels[134] == labels[517] == "crane"
     names = words_of(labels)
     assert (names[134], names[517]) == ("crane", "crane-2")

@@ -57,6 +57,18 @@ def _check_types(function: Callable[..., Any], arguments: Mapping[str, Any], key
             raise ValueError(f"{key}.{name}: expected {told(hints[name])}, got {value!r}")
 
 
+def code_arguments(function: Callable[..., Any]) -> set[str]:
+    """Names of the arguments that are declared as something to call: a text there is the dotted name of code."""
+    return {name for name, wanted in _hints(function).items() if _is_code(wanted)}
+
+
+def _is_code(wanted: Any) -> bool:
+    origin, inner = typing.get_origin(wanted), typing.get_args(wanted)
+    if origin in (typing.Union, types.UnionType):
+        return any(_is_code(one) for one in inner)
+    return (origin or wanted) is Callable
+
+
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     """Types of the arguments by name; none where they cannot be evaluated."""
     try:

@@ -1,8 +1,10 @@
 """Configuration becomes objects: here and nowhere else.
 
-A node names a class or function by `_target_`; its other keys are that one's arguments, nested nodes first. The target
-and the arguments are checked before anything is called, and what comes out must be a part of the wanted kind. What a
-results folder from somebody else may name is the business of `dix.cli.trust`.
+A node names a class or function by `_target_`; its other keys are that one's arguments, nested nodes first. An argument
+that is declared as something to call (`Callable`) is a dotted name, too. The target and the arguments are checked
+before anything is called, and what comes out must be a part of the wanted kind. Parts that are at hand already
+(`Given`) stand in for their nodes. What a results folder from somebody else may name is the business of
+`dix.cli.trust`.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -22,7 +25,7 @@ from dix import torchvision_repair
 from dix.bench.run.job import Job
 from dix.bench.run.settings import Run, ScoreProtocol
 from dix.classifier import Classifier
-from dix.cli.arguments import check_arguments
+from dix.cli.arguments import check_arguments, code_arguments
 from dix.cli.words import first_line, nearest
 from dix.datasets.api import Dataset
 from dix.datasets.preprocess import Preprocess
@@ -38,36 +41,53 @@ KINDS: Mapping[str, type] = {"model": Classifier, "method": Explainer, "dataset"
 ROOT = "dix."
 
 
-def job_of(config: DictConfig) -> Job:
+@dataclass(frozen=True)
+class Given:
+    """Parts that are at hand already, as in Python; they are taken as they are, whatever their nodes say.
+
+    methods, metrics: by the name that rows store.
+    """
+
+    model: Classifier | None = None
+    dataset: Dataset | None = None
+    methods: Mapping[str, Explainer] = field(default_factory=dict)
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+
+
+#: All parts are built from their nodes.
+NOTHING = Given()
+
+
+def job_of(config: DictConfig, given: Given = NOTHING) -> Job:
     """The objects that a configuration describes."""
-    return jobs_of([config])[0]
+    return jobs_of([config], given)[0]
 
 
-def _job(config: DictConfig) -> Job:
+def _job(config: DictConfig, given: Given) -> Job:
     protocol: ScoreProtocol = OmegaConf.to_object(config.protocol)  # type: ignore[assignment]
     run: Run = OmegaConf.to_object(config.run)  # type: ignore[assignment]
-    classifier = looked(build(config.model, "model", "model"))
+    classifier = looked(given.model or build(config.model, "model", "model"))
     return Job(
         classifier=classifier,
-        dataset=data_set(config.dataset),
+        dataset=given.dataset or data_set(config.dataset),
         preprocess=_preprocess(classifier, protocol),
-        methods=many(config.method, "method"),
-        metrics=many(config.metric, "metric"),
+        methods=many(config.method, "method", given.methods),
+        metrics=many(config.metric, "metric", given.metrics),
         protocol=protocol,
         run=run,
     )
 
 
-def jobs_of(configs: Sequence[DictConfig]) -> list[Job]:
+def jobs_of(configs: Sequence[DictConfig], given: Given = NOTHING) -> list[Job]:
     """The jobs of one configuration under several protocols: everything but the metrics is built once.
 
     Raises ValueError where another part hangs on the protocol.
     """
-    first = _job(configs[0])
-    return [first, *(_under(first, configs[0], other) for other in configs[1:])]
+    first = _job(configs[0], given)
+    return [first, *(_under(first, configs[0], other, given) for other in configs[1:])]
 
 
-def _under(first: Job, one: DictConfig, other: DictConfig) -> Job:
+def _under(first: Job, one: DictConfig, other: DictConfig, given: Given) -> Job:
     for kind in ("model", "method", "dataset"):
         if OmegaConf.to_container(one[kind], resolve=True) != OmegaConf.to_container(other[kind], resolve=True):
             raise ValueError(
@@ -79,7 +99,7 @@ def _under(first: Job, one: DictConfig, other: DictConfig) -> Job:
     return dataclasses.replace(
         first,
         preprocess=_preprocess(first.classifier, protocol),
-        metrics=many(other.metric, "metric"),
+        metrics=many(other.metric, "metric", given.metrics),
         protocol=protocol,
         run=run,
     )
@@ -101,9 +121,9 @@ def data_set(node: DictConfig) -> Dataset:
     return select(whole, None if wanted is None else str(wanted))
 
 
-def many(group: Any, kind: str) -> dict[str, Any]:
-    """The objects of a group that takes several at once, by name."""
-    return {str(key): build(node, kind, f"{kind}.{key}") for key, node in group.items()}
+def many(group: Any, kind: str, given: Mapping[str, Any] = NOTHING.methods) -> dict[str, Any]:
+    """The objects of a group that takes several at once, by name; those that are given are not built."""
+    return {str(key): given[key] if key in given else build(node, kind, f"{kind}.{key}") for key, node in group.items()}
 
 
 def build(node: Any, kind: str, key: str) -> Any:
@@ -114,11 +134,15 @@ def build(node: Any, kind: str, key: str) -> Any:
     Raises ValueError that names the key where the target, an argument or the result is wrong.
     """
     plain = _plain(node, key)
-    made = _made(plain, key)
+    return checked(_made(plain, key), kind, key, f"{plain[TARGET]} gave")
+
+
+def checked(made: Any, kind: str, key: str, how: str = "got") -> Any:
+    """The same object. Raises ValueError, which names the key, where it is no part of the kind; how: it came about."""
     lacking = [name for name in _members(KINDS[kind]) if not _has(made, name)]
     if lacking:
         what = type(made).__name__ if not inspect.isclass(made) else f"the class {made.__name__}"
-        raise ValueError(f"{key}: {plain[TARGET]} gave {what}, which is no {kind}: it lacks {', '.join(lacking)}")
+        raise ValueError(f"{key}: {how} {what}, which is no {kind}: it lacks {', '.join(lacking)}")
     return made
 
 
@@ -146,7 +170,12 @@ def _made(value: Any, key: str) -> Any:
     function = located(value[TARGET], key)
     own = {name: each for name, each in value.items() if name != TARGET}
     check_arguments(function, own, key)
-    return _called(function, {name: _made(each, f"{key}.{name}") for name, each in own.items()}, key)
+    code = code_arguments(function)
+    arguments = {
+        name: located(each, f"{key}.{name}") if name in code and isinstance(each, str) else _made(each, f"{key}.{name}")
+        for name, each in own.items()
+    }
+    return _called(function, arguments, key)
 
 
 def _called(function: Callable[..., Any], arguments: Mapping[str, Any], key: str) -> Any:

@@ -19,7 +19,6 @@ from torch import Tensor
 from dix.bench.report.figures import Example, qualitative_grid, save
 from dix.bench.run.batch import Prepared, maps, prepare
 from dix.bench.run.job import Job
-from dix.classifier import Classifier
 from dix.cli.config import composed
 from dix.cli.options import add_config_dir, folders_of, search_path
 from dix.cli.session import open_job
@@ -122,7 +121,7 @@ def explained(job: Job, photo: Image.Image, image_id: str, target: int | None, t
     outputs = (
         probability.topk(min(top, len(probability))).indices.tolist() if target is None else [_output(job, target)]
     )
-    labels = [class_name(job.classifier, output) for output in outputs]
+    labels = [job.classifier.class_name(output) for output in outputs]
     for output, label, name in zip(outputs, labels, words_of(labels), strict=True):
         prepared = prepare(job, batch, targets=torch.tensor([output]))
         yield Explained(photo, label, name, float(probability[output]), _maps(job, prepared, label))
@@ -158,16 +157,6 @@ def _output(job: Job, target: int) -> int:
     if not 0 <= output < count:
         raise ValueError(f"--target: the model has no output for class {target}")
     return output
-
-
-def class_name(classifier: Classifier, output: int) -> str:
-    """What an output means, in words where ImageNet's are known."""
-    label = classifier.class_of(output)
-    if classifier.label_space != "imagenet":
-        return f"class {label}"
-    from dix.models.classes import imagenet_class
-
-    return imagenet_class(label)
 
 
 def _write(one: Explained, folder: Path) -> None:

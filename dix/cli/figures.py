@@ -13,7 +13,6 @@ from dix.bench.run.batch import maps, prepare
 from dix.bench.run.job import Job
 from dix.bench.tables import paper
 from dix.bench.tables.statistics import Floats
-from dix.cli.explain import class_name
 from dix.cli.options import add_config_dir, folders_of, search_path
 from dix.cli.session import open_job
 from dix.cli.sweep import configurations
@@ -83,7 +82,7 @@ def examples(job: Job, indices: Sequence[int], model: str = "") -> list[Example]
         batch = load(job.dataset, job.preprocess, [index])
         prepared = prepare(job, batch)
         target = int(prepared.passes.targets)
-        words = f"{class_name(job.classifier, target)}{f' ({model})' if model else ''}"
+        words = f"{job.classifier.class_name(target)}{f' ({model})' if model else ''}"
         print(f"  {words}: {batch.ids[0]}", flush=True)
         rows.append(Example(words, batch.images[0].numpy(), _maps(job, prepared.passes)))
     return rows

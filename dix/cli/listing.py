@@ -13,11 +13,16 @@ from dix.cli.options import GROUPS, add_config_dir, folders_of
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The group to list."""
     parser.add_argument("group", nargs="?", help=f"one of {', '.join(GROUPS)}; without one, all")
+    parser.add_argument(
+        "--libraries", action="store_true", help="the methods that installed libraries offer, and how to name them"
+    )
     add_config_dir(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Print the names of a group, or of all groups."""
+    if arguments.libraries:
+        return _libraries(arguments.group)
     groups = [arguments.group] if arguments.group else list(GROUPS)
     unknown = [group for group in groups if group not in GROUPS]
     if unknown:
@@ -27,6 +32,22 @@ def main(arguments: argparse.Namespace) -> int:
         print(f"{group}:")
         for name, path in files(group, folders).items():
             print(f"  {name:<22} {_about(path)}".rstrip())
+    return 0
+
+
+def _libraries(group: str | None) -> int:
+    """Print what each library offers, and the two lines of YAML that take it."""
+    if group not in (None, "method"):
+        raise ValueError(f"--libraries: libraries offer methods, as in `dix list method --libraries`, got {group}")
+    from dix.baselines.wrap.offers import offers  # imports every library that is installed
+
+    for offer in offers():
+        print(f"_target_: dix.baselines.wrap.{offer.adapter}")
+        print(f"{offer.key}: one of {len(offer.names)}" if offer.names else f"  {offer.missing}")
+        for name in offer.names:
+            print(f"  {name}")
+        for name, reason in offer.refused.items():
+            print(f"  not {name}: it {reason}")
     return 0
 
 

@@ -90,7 +90,7 @@ def write(folder: Path, title: str = "", number: int | None = None, folders: Seq
     number = table_number(store) if number is None else number
     title = title or (f"Thesis Table {number}, measured" if number else f"Results: {folder.name}")
     plans = plans_of(store, title, number, folders)
-    table = joined([build(_of_protocol(evidence, name), plan) for name, plan in plans.items()])
+    table = joined([build(of_protocol(evidence, name), plan) for name, plan in plans.items()])
     courses = recorded(store, samples.read(evidence.rows), {name: plan.metrics for name, plan in plans.items()})
     for name, text in documents(table, evidence, plans, folder, courses).items():
         write_atomic(folder / name, shown(text))
@@ -131,7 +131,7 @@ def _compare(first: Path, second: Path, folders: Sequence[Path] = ()) -> int:
 def result_set(store: ResultStore, folders: Sequence[Path] = ()) -> ResultSet:
     """Everything that a results folder holds, as one table with its evidence and plans."""
     evidence, plans = evidence_of(store), plans_of(store, "", 0, folders)
-    table = joined([build(_of_protocol(evidence, name), plan) for name, plan in plans.items()])
+    table = joined([build(of_protocol(evidence, name), plan) for name, plan in plans.items()])
     return ResultSet(table, evidence, plans)
 
 
@@ -187,7 +187,7 @@ def _thesis_layout(number: int, protocol: str, stored: Iterable[str], ours: Iter
     )
 
 
-def _of_protocol(evidence: Evidence, protocol: str) -> Evidence:
+def of_protocol(evidence: Evidence, protocol: str) -> Evidence:
     """The rows and cells of one protocol."""
     rows = samples.of_protocol(evidence.rows, protocol)
     return replace(evidence, rows=rows, cells=[cell for cell in evidence.cells if cell["protocol"] == protocol])
@@ -227,7 +227,7 @@ def documents(
     table: Table, evidence: Evidence, plans: Mapping[str, Plan], folder: Path, courses: Sequence[Course] = ()
 ) -> dict[str, str]:
     """The text of every file of a report, by file name. courses: of runs until all is decided."""
-    curves = [panel for name, plan in plans.items() for panel in curve_panels(_of_protocol(evidence, name), plan)]
+    curves = [panel for name, plan in plans.items() for panel in curve_panels(of_protocol(evidence, name), plan)]
     decided = courses_markdown(courses, table.labels)
     more = {"verdicts.csv": courses_csv(courses)} if courses else {}
     about, beside = "".join(f"# {line}\n" for line in head(table)), render_protocols_csv(table)

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from dix.bench.run import runtime
 from dix.bench.run.job import Job
 from dix.bench.run.together import check_together
-from dix.cli.construct import jobs_of
+from dix.cli.construct import NOTHING, Given, jobs_of
 
 
 def open_job(config: DictConfig, key: str = "") -> Job:
@@ -27,16 +27,24 @@ def open_job(config: DictConfig, key: str = "") -> Job:
     return open_jobs([config], [key])[0]
 
 
-def open_jobs(configs: Sequence[DictConfig], keys: Sequence[str]) -> list[Job]:
+def open_jobs(configs: Sequence[DictConfig], keys: Sequence[str], given: Given = NOTHING) -> list[Job]:
     """The same for the configurations of one job under each of its protocols: jobs that share all but their metrics."""
     config = configs[0]
     device = runtime.choose_device(device_of(config.run.device))
     dtype = runtime.choose_dtype(config.protocol.dtype)
     runtime.configure(threads_of(config.run.threads), config.protocol.tf32, config.run.deterministic)
-    jobs = [dataclasses.replace(job, key=key) for job, key in zip(jobs_of(configs), keys, strict=True)]
+    jobs = [dataclasses.replace(job, key=key) for job, key in zip(jobs_of(configs, given), keys, strict=True)]
     check_together(jobs)
     jobs[0].classifier.to(device, dtype)
     return jobs
+
+
+def open_here(config: DictConfig, given: Given) -> Job:
+    """The job of a configuration in a process that stays as it is; a classifier that is given stays on its device."""
+    [job] = jobs_of([config], given)
+    if given.model is None:
+        job.classifier.to(runtime.choose_device("auto"))
+    return job
 
 
 def threads_of(wanted: int) -> int:

@@ -24,6 +24,7 @@ from dix.bench.store.cells import Group
 from dix.bench.store.ledger import RUNNING
 from dix.bench.store.results import ResultStore
 from dix.cli.config import one_protocol, together
+from dix.cli.construct import NOTHING, Given
 from dix.cli.glance import glance
 from dix.cli.output import tell
 from dix.cli.progress import progress_of
@@ -57,6 +58,13 @@ def run_job(config: DictConfig) -> None:
     else:
         for key in configs:
             store.forget("failures", key)
+
+
+def run_given(configs: Sequence[DictConfig], given: Given) -> None:
+    """Run a job under each of its protocols with parts that are at hand already, and record how it went."""
+    begun = time.perf_counter()
+    store = ResultStore(configs[0].run.results)
+    _run({key_of(each): each for each in configs}, store, begun, sweep=False, given=given)
 
 
 def _under_each_protocol(config: DictConfig) -> list[DictConfig]:
@@ -98,9 +106,11 @@ def _record_failure(store: ResultStore, key: str, message: str) -> None:
     store.write_json("failures", key, record)
 
 
-def _run(configs: Mapping[str, DictConfig], store: ResultStore, begun: float, sweep: bool) -> None:
+def _run(
+    configs: Mapping[str, DictConfig], store: ResultStore, begun: float, sweep: bool, given: Given = NOTHING
+) -> None:
     """configs: of one job under each of its protocols, by the key of its records."""
-    jobs = open_jobs(list(configs.values()), list(configs))
+    jobs = open_jobs(list(configs.values()), list(configs), given)
     _say_left_out(jobs[0])
     start = time.perf_counter()
     with progress_of(jobs, jobs[0].run.progress) as progress:

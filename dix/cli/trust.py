@@ -17,8 +17,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from dix.cli.arguments import code_arguments
 from dix.cli.config import files
-from dix.cli.construct import ROOT, TARGET
+from dix.cli.construct import ROOT, TARGET, located
 from dix.text import printable
 
 #: Parts of a configuration that hold one node, and those that hold one for each name.
@@ -36,7 +37,8 @@ def vetted(config: Mapping[str, Any], folders: Sequence[Path] = ()) -> dict[str,
 
     folders: of the user's own configurations, whose parts are known as well.
 
-    Raises Untrusted that names the key where anything else is wanted. Nothing is imported, resolved or opened.
+    Raises Untrusted that names the key where anything else is wanted. Nothing is resolved or opened; and
+    only when all else is well are the parts imported, which these configurations name, to see which arguments are code.
     """
     found: dict[str, Any] = {}
     for kind in (*SINGLE, *SEVERAL):
@@ -48,7 +50,20 @@ def vetted(config: Mapping[str, Any], folders: Sequence[Path] = ()) -> dict[str,
         else:
             known = _Known(kind, tuple(folders))
             found[kind] = {_word(name, kind): _node(node, known, f"{kind}.{name}") for name, node in group.items()}
+    for kind in (*SINGLE, *SEVERAL):
+        nodes = (
+            {kind: found[kind]} if kind in SINGLE else {f"{kind}.{name}": node for name, node in found[kind].items()}
+        )
+        for key, node in nodes.items():
+            _check_code(node, _Known(kind, tuple(folders)), key)
     return found
+
+
+def _check_code(node: Mapping[str, Any], known: _Known, key: str) -> None:
+    """Raise Untrusted where an argument names code to call that these configurations do not name; the part is known."""
+    for name in sorted(code_arguments(located(node[TARGET], key)) & node.keys()):
+        if node[name] not in known.values(node[TARGET], name):
+            raise Untrusted(f"{_shown(f'{key}.{name}')}: {_shown(node[name])} names code that is not known here")
 
 
 def settings(values: Any, key: str) -> dict[str, Any]:

@@ -152,6 +152,9 @@ def _fits_probability(classifier: Classifier, done: Sequence[str]) -> None:
 
 def _fits_labels(classifier: Classifier, outputs: int) -> None:
     """Raise ValueError where the outputs cannot mean the classes of the label space."""
+    names = classifier.names
+    if names is not None and len(names) != outputs:
+        raise ValueError(f"model: {outputs} outputs, but {len(names)} class names: {', '.join(names)}")
     count = len(classifier.classes) if classifier.classes is not None else LABEL_SPACES.get(str(classifier.label_space))
     if count is not None and count != outputs:
         raise ValueError(

@@ -15,10 +15,11 @@ from typing import Any, Protocol, TypeVar
 
 from dix.bench.run.batch import Prepared
 from dix.bench.run.network import Network
-from dix.bench.run.process import Process, own_random_numbers
+from dix.bench.run.process import Process
 from dix.bench.run.seals import Memory, Seal, seal
 from dix.bench.run.termination import Terminated
 from dix.classifier import Classifier
+from dix.seeding import own_random_numbers
 
 T = TypeVar("T")
 #: How many of the things that were changed are told.

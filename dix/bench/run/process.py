@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,23 +112,3 @@ def _now(setting: Setting) -> Any:
         return setting.get()
     except OSError:
         return None
-
-
-@contextmanager
-def own_random_numbers(seed: int) -> Iterator[None]:
-    """Lend the shared random number generators, seeded, to code that uses them against the rules; then put them back.
-
-    So such code draws the same numbers whatever ran before it, and nobody else notices.
-    """
-    kept = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
-    torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_initialized():
-        torch.cuda.manual_seed_all(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002
-    random.seed(seed)
-    try:
-        yield
-    finally:
-        torch.set_rng_state(kept[0])
-        np.random.set_state(kept[1])  # noqa: NPY002
-        random.setstate(kept[2])

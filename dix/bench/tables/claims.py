@@ -24,7 +24,7 @@ Tested = tuple[Claim, Paired, Floats | None]
 
 def tested_claims(block: Block, metric: str, measured: Mapping[Key, Measured], context: Context) -> list[Tested]:
     """The claims on one line with what was measured of them."""
-    return [_tested(claim, measured, context) for claim in _claimed(block, metric, context)]
+    return [tested(claim, measured, context) for claim in _claimed(block, metric, context)]
 
 
 def _claimed(block: Block, metric: str, context: Context) -> list[Claim]:
@@ -47,7 +47,7 @@ def _claimed(block: Block, metric: str, context: Context) -> list[Claim]:
     return claims
 
 
-def _tested(claim: Claim, measured: Mapping[Key, Measured], context: Context) -> Tested:
+def tested(claim: Claim, measured: Mapping[Key, Measured], context: Context) -> Tested:
     """The claim with its measured lead and interval, over the images that count for both methods."""
     better, worse = (measured.get(Key(claim.block, name, claim.metric)) for name in (claim.better, claim.worse))
     if better is None or worse is None:
@@ -65,12 +65,12 @@ def _tested(claim: Claim, measured: Mapping[Key, Measured], context: Context) ->
     return found, paired, signflip.largest(draws, [(0, 1)], context.bootstrap)
 
 
-def judged(tested: Sequence[Tested], context: Context) -> list[Claim]:
+def judged(found: Sequence[Tested], context: Context) -> list[Claim]:
     """The claims of a whole table with their p-values corrected together, and their verdicts."""
     maxima = np.zeros(context.bootstrap.flips)
-    for _, _, strengths in tested:
+    for _, _, strengths in found:
         maxima = maxima if strengths is None else np.maximum(maxima, strengths)
-    return [_judge(replace(claim, p=signflip.corrected(paired, maxima)), context) for claim, paired, _ in tested]
+    return [_judge(replace(claim, p=signflip.corrected(paired, maxima)), context) for claim, paired, _ in found]
 
 
 def _judge(claim: Claim, context: Context) -> Claim:
