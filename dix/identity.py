@@ -92,7 +92,7 @@ def _fields(thing: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _code(kind: Any) -> str:
-    """A class's or function's code and that of everything in its module that it uses, without comments, layout and docstrings.
+    """A class's or function's code and that of all in its module that it uses, without comments, layout and docstrings.
 
     Where no source is to be had (a class typed into a prompt), its functions' compiled code.
     """

@@ -84,7 +84,8 @@ class Case:
     """One image to explain.
 
     classifier: whose network it is, for its normalisation. network: a copy of it, for the library to change; with
-    `maps` where a layer is explained. image: [1, 3, S, S] normalised, a leaf that requires a gradient. target: the output.
+    `maps` where a layer is explained. image: [1, 3, S, S] normalised, a leaf that requires a gradient. target: its
+    output to explain.
     """
 
     classifier: Classifier
@@ -110,8 +111,8 @@ class Adapter:
     """A method of a library.
 
     arguments: for the library's own class or function, by the names that it has there. layer: where the method explains
-    a layer, an alias of the model's or a module's name. reduction: how attributions [C, h, w] become a map [h, w]; None:
-    the absolute values of gradients, and of everything else the sum, summed over channels.
+    a layer, an alias of the model's or a module's name. reduction: how attributions [C, h, w] become a map [h, w];
+    None: the absolute values of gradients, and of everything else the values themselves, summed over channels.
     """
 
     version: ClassVar[int] = 1
@@ -231,7 +232,7 @@ def grid_of(image: Tensor, cells: int) -> Tensor:
 
 
 def activations_without(network: nn.Module, rules: Iterable[type]) -> list[str]:
-    """Classes of the network's activation modules that none of the rules is for: there the plain gradient would pass."""
+    """Classes of the network's activation modules that no rule is for: the plain gradient would pass them."""
     known = tuple(rules)
     found = {type(module) for module in network.modules() if _is_activation(type(module))}
     return sorted(kind.__name__ for kind in found if not issubclass(kind, known))

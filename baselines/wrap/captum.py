@@ -35,9 +35,9 @@ _RELU = ("GuidedBackprop", "Deconvolution", "GuidedGradCam")
 class Captum(Adapter):
     """One of `captum.attr`.
 
-    attribution: its class, say Occlusion. arguments: of the class and of its `attribute`. Colours ("mean_colour", "black",
-    "white") may stand for `baselines`, a class for NoiseTunnel's `attribution_method`. Where captum demands `baselines`,
-    two images of the mean colour stand for them.
+    attribution: its class, say Occlusion. arguments: of the class and of its `attribute`. Colours ("mean_colour",
+    "black", "white") may stand for `baselines`, a class for NoiseTunnel's `attribution_method`. Where captum demands
+    `baselines`, two images of the mean colour stand for them.
     cells: methods that change features change squares of a grid of so many a side, where captum would change single
     values; Occlusion's window is such a square. Methods on layers change all channels of a place together.
     """

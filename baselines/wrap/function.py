@@ -22,8 +22,8 @@ class Function(Adapter):
     """A function f(model, images, targets, **arguments) -> maps.
 
     model: a copy of the network, in evaluation mode, its parameters frozen. images: [1, 3, S, S] normalised, as the
-    network takes them; they require a gradient. targets: [1] the outputs to explain. maps: a tensor or an array [1, h, w],
-    or [1, C, h, w], whose channels are summed unless `reduction` says otherwise.
+    network takes them; they require a gradient. targets: [1] the outputs to explain. maps: a tensor or an array
+    [1, h, w], or [1, C, h, w], whose channels are summed unless `reduction` says otherwise.
     function: in YAML its dotted name. arguments: whatever else it takes.
     """
 
