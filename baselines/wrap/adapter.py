@@ -71,7 +71,7 @@ class Shown(nn.Module):
         self.network = network
         self.maps: nn.Module = nn.Identity()
         network.get_submodule(layer).register_forward_hook(
-            lambda _m, _a, raw: layout.to_raw(self.maps(layout.to_map(raw)), layout.prefix(raw))
+            lambda _m, _a, raw: layout.to_raw(self.maps(layout.to_map(raw).clone()), layout.prefix(raw))
         )
 
     def forward(self, images: Tensor) -> Tensor:

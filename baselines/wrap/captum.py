@@ -28,6 +28,8 @@ _HIDDEN = (
     "return_convergence_delta", "return_input_shape", "show_progress", "verbose", "interpretable_model",
     "similarity_func", "perturb_func", "custom_attribution_func", "memory_efficient",
 )  # fmt: skip
+#: Squares a side whose orders can be run through one by one: 4! = 24.
+MOST_CELLS = 2
 _RELU = ("GuidedBackprop", "Deconvolution", "GuidedGradCam")
 
 
@@ -57,8 +59,13 @@ class Captum(Adapter):
         if self.attribution in NOT_OFFERED:
             raise ValueError(f"attribution: {self.attribution} {NOT_OFFERED[self.attribution]}")
         expect(self.attribution, kinds, "attribution")
-        if self.cells < 1:
-            raise ValueError(f"cells: expected at least 1, got {self.cells}")
+        if self.cells < 1 or (self.attribution == "ShapleyValues" and self.cells > MOST_CELLS):
+            most = (
+                f"1 or {MOST_CELLS}, since it runs through all orders of the squares,"
+                if self.cells > 1
+                else "1 or more"
+            )
+            raise ValueError(f"cells: expected {most} got {self.cells}")
         known = {**self._made_with(), **self._called_with()}
         for argument in self.arguments:
             expect(argument, known, f"arguments of captum's {self.attribution}")

@@ -69,6 +69,7 @@ class PytorchGradCam(Adapter):
         if "base_method" in made_with:
             made_with["base_method"] = kinds[made_with["base_method"]]
         called_with = {name: self.arguments[name] for name in self._called_with() if name in self.arguments}
+        case.network.requires_grad_(True)  # some differentiate twice, or show the network images of their own
         made = kinds[self.cam](case.network, [case.maps] if self.uses_layer() else [], **made_with)
         with made if hasattr(made, "__enter__") else nullcontext():
             return np.asarray(made(case.image, **self._target(case), **called_with))

@@ -19,7 +19,9 @@ _HIDDEN = (
 )  # fmt: skip
 #: Composites that only change what passes ReLUs: the result is a gradient.
 _GRADIENTS = ("DeconvNet", "GuidedBackprop", "BetaSmooth")
-ATTRIBUTORS = ("Gradient", "SmoothGrad", "IntegratedGradients", "Occlusion")
+#: The attributor that asks for the score of altered images, where the others ask for a gradient of it.
+OCCLUDING = "Occlusion"
+ATTRIBUTORS = ("Gradient", "SmoothGrad", "IntegratedGradients", OCCLUDING)
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Zennit(Adapter):
 
     def default_reduction(self) -> Reduction:
         """Absolute values of gradients, sums of relevance."""
-        return "sum_abs" if self.composite in (*_GRADIENTS, "none") and self.attributor != "Occlusion" else "sum"
+        return "sum_abs" if self.composite in (*_GRADIENTS, "none") and self.attributor != OCCLUDING else "sum"
 
     def lacks(self, network: nn.Module) -> str:
         """Rules for ReLU need some."""
@@ -69,9 +71,10 @@ class Zennit(Adapter):
         own = {name: self.arguments[name] for name in self._of_attributor() if name in self.arguments}
         chosen = torch.zeros(1, case.network(case.image.detach()).shape[1]).to(case.image)
         chosen[0, case.target] = 1
+        output = (lambda logits: logits * chosen) if self.attributor == OCCLUDING else chosen
         kind = getattr(attributors, self.attributor)
         with kind(model=case.network, composite=self._made(case), **own) as attributor:
-            _, relevance = attributor(case.image.detach(), chosen)
+            _, relevance = attributor(case.image.detach(), output)
         return relevance  # type: ignore[no-any-return]
 
     def _made(self, case: Case) -> Any:
