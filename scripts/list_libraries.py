@@ -1,4 +1,4 @@
-"""Write the table of docs/libraries.md: every method of the field's libraries, tried through its adapter on the embedded networks.
+"""Write the table of docs/libraries.md: every method of five libraries, tried on the embedded networks.
 
 Each method explains one photo with few steps and samples, so that all take minutes. Seconds are CPU seconds of one
 thread; beside them those of the suite's own method with the same steps, where it has one. Also LXT, on torchvision's
