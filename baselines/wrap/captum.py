@@ -102,7 +102,7 @@ class Captum(Adapter):
                 given[name] = default(case, self.cells)
         target = {} if self.attribution == "LayerActivation" else {"target": case.target}
         found: Any = made.attribute(case.image, **target, **given)
-        return found[0] if isinstance(found, tuple) else found  # type: ignore[no-any-return]
+        return found[0] if isinstance(found, tuple) else found
 
     def _needs(self, name: str, default: Any) -> bool:
         """Whether a default of captum's is replaced: not that of baselines, and not a window's own step."""
@@ -165,9 +165,10 @@ def offered() -> dict[str, type]:
     return {name: kind for name in attr.__all__ if _explains_images(kind := getattr(attr, name), attr)}
 
 
-def _explains_images(kind: Any, attr: Any) -> bool:
-    if not isclass(kind) or not issubclass(kind, attr.Attribution) or isabstract(kind):
+def _explains_images(found: Any, attr: Any) -> bool:
+    if not isclass(found) or not issubclass(found, attr.Attribution) or isabstract(found):
         return False
+    kind: Any = found
     own = callable(getattr(kind, "attribute", None)) and "inputs" in signature(kind.attribute).parameters
     words = ("LLM", "Neuron")  # texts, and units instead of classes
     return own and kind.__name__ not in NOT_OFFERED and not any(word in kind.__name__ for word in words)

@@ -27,7 +27,8 @@ class PytorchGradCam(Adapter):
     """One of pytorch-grad-cam's classes, at one layer.
 
     cam: its class, say EigenGradCAM. arguments: of the class and of its call; a class may stand for `base_method`.
-    Tokens are laid out as the grid that they come from. As in the library, maps are cut off below zero, enlarged to
+    Tokens are laid out as the grid that they come from; AblationCAM changes these and leaves class tokens alone. As in
+    the library, maps are cut off below zero, enlarged to
     the image and scaled to [0, 1].
     """
 

@@ -75,7 +75,7 @@ class Zennit(Adapter):
         kind = getattr(attributors, self.attributor)
         with kind(model=case.network, composite=self._made(case), **own) as attributor:
             _, relevance = attributor(case.image.detach(), output)
-        return relevance  # type: ignore[no-any-return]
+        return relevance
 
     def _made(self, case: Case) -> Any:
         if self.composite == "none":
@@ -93,7 +93,7 @@ class Zennit(Adapter):
 
 
 def _pixels(level: str) -> Callable[[Case], Tensor]:
-    return lambda case: case.colour(level)  # type: ignore[no-any-return]
+    return lambda case: case.colour(level)
 
 
 def _merging(case: Case) -> list[Any]:

@@ -22,7 +22,7 @@ from dix.datasets.folder import Folder
 Several = str | object | Sequence[Any] | Mapping[str, Any]
 
 
-def model_of(model: str | Classifier) -> tuple[list[str], Classifier | None]:
+def model_of(model: Any) -> tuple[list[str], Classifier | None]:
     """The word that names a model, or the classifier that is given. Raises ValueError for anything else."""
     if isinstance(model, str):
         return [f"model={model}"], None

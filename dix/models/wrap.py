@@ -136,11 +136,11 @@ def _classifier(
 
 def _meanings(classes: Sequence[str] | Sequence[int] | None) -> tuple[list[int] | None, list[str] | None]:
     """Label indices, or names, of the outputs."""
-    given = list(classes or [])
+    given: list[Any] = list(classes or [])
     if all(isinstance(each, str) for each in given):
-        return None, [str(each) for each in given] or None
+        return None, given or None
     if all(isinstance(each, int) for each in given):
-        return [int(each) for each in given], None
+        return given, None
     raise ValueError(f"classes: expected names, or indices of labels, got {given}")
 
 
