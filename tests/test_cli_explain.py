@@ -63,7 +63,7 @@ def test_maps_are_the_methods_own_for_the_target(tmp_path: Path, job: Job) -> No
 
 def test_pictures_are_turned_upright(tmp_path: Path) -> None:
     picture(tmp_path / "a.jpg", (300, 200), orientation=6)
-    assert main(["explain", str(tmp_path / "a.jpg"), *MODEL, "--target", "0", "--output", str(tmp_path / "out")]) == 0
+    assert main(["explain", str(tmp_path / "a.jpg"), *MODEL, "--target", "tench", "--output", str(tmp_path / "out")]) == 0
     with Image.open(tmp_path / "out" / "a" / "tench-gc.png") as shown:
         assert shown.size == (200, 300)
 
@@ -88,7 +88,7 @@ def test_the_likeliest_classes_and_pictures_of_one_name(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["a.png", "--target", "1000"], "--target: the model has no output for class 1000"),
+        (["a.png", "--target", "1000"], "target: efficientnet_lite0 has no output for class 1000"),
         (["a.png", "--top", "0"], "--top: expected at least 1, got 0"),
         (["nothing.png"], "nothing.png: cannot be read"),
         (["text.png"], "text.png: not a readable image"),

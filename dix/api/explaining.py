@@ -19,12 +19,10 @@ from dix.classifier import Classifier
 from dix.cli.construct import Given
 from dix.cli.given import job_here, ordinary
 from dix.cli.options import search_path
-from dix.cli.words import nearest
+from dix.cli.targets import Target, output_of
 from dix.datasets.loader import Batch
 from dix.explainer import Explainer
 from dix.models.wrap import wrap
-
-Target = int | str
 
 
 def explain(
@@ -60,7 +58,7 @@ def explain(
         job = job_here([*model_words, *words, *base], Given(model=known, methods=given))
         name = _only(job)
         found = pictures(images, job.preprocess)
-        targets = _targets(job.classifier, target, len(found), _count(job))
+        targets = _targets(job.classifier, target, len(found))
         return Explanations(tuple(_explained(job, name, found, targets)), job.methods[name].label)
 
 
@@ -116,46 +114,11 @@ def _batch(part: Sequence[Picture]) -> Batch:
     return Batch(tuple(picture.name for picture in part), pixels, labels, None, masked, [""] * count)
 
 
-def _count(job: Job) -> int:
-    """How many outputs the network has."""
-    with torch.no_grad():
-        image = torch.zeros(1, 3, *[job.preprocess.size] * 2).to(job.classifier.mean)
-        return int(job.classifier.logits(image).shape[1])
-
-
-def _targets(
-    classifier: Classifier, target: Target | Sequence[Target] | None, images: int, outputs: int
-) -> list[int | None]:
+def _targets(classifier: Classifier, target: Target | Sequence[Target] | None, images: int) -> list[int | None]:
     """For each image the output to explain, or None for all."""
     if target is None:
         return [None] * images
     given = [target] * images if isinstance(target, int | str | np.integer) else list(target)
     if len(given) != images:
         raise ValueError(f"target: expected one class, or one for each of {images} images, got {len(given)}")
-    return [output_of(classifier, each, outputs) for each in given]
-
-
-def output_of(classifier: Classifier, target: Target, outputs: int) -> int:
-    """The output that means a class, given by its label or its name.
-
-    A name may be shortened where one class alone has it in its name. Raises ValueError where no output means it.
-    """
-    if isinstance(target, str):
-        return _named(classifier, target, outputs)
-    output = int(classifier.output_of(torch.tensor([int(target)]))[0])
-    if not 0 <= output < outputs:
-        raise ValueError(f"target: {classifier.name} has no output for class {target}")
-    return output
-
-
-def _named(classifier: Classifier, target: str, outputs: int) -> int:
-    names = [classifier.class_name(output) for output in range(outputs)]
-    wanted = target.casefold()
-    exact = [output for output, name in enumerate(names) if name.casefold() == wanted]
-    found = exact or [output for output, name in enumerate(names) if wanted in name.casefold()]
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise ValueError(f"target: {classifier.name} has no class {target!r}{nearest(target, names)}")
-    several = ", ".join(f"{names[output]} ({classifier.class_of(output)})" for output in found[:6])
-    raise ValueError(f"target: {target!r} may be {several}; give the number")
+    return [output_of(classifier, each) for each in given]

@@ -22,6 +22,7 @@ from dix.bench.run.job import Job
 from dix.cli.config import composed
 from dix.cli.options import add_config_dir, folders_of, search_path
 from dix.cli.session import open_job
+from dix.cli.targets import Target, output_of
 from dix.datasets.images import decode_rgb, read_bytes
 from dix.datasets.loader import Batch
 from dix.files import write_atomic
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="efficientnet_lite0", help="default efficientnet_lite0")
     chosen = parser.add_mutually_exclusive_group()
     chosen.add_argument(
-        "--target", type=int, metavar="N", help="explain this class (a label of the model's label space)"
+        "--target", metavar="CLASS", help="explain this class: a label of the model's label space, or a name"
     )
     chosen.add_argument("--top", type=int, default=1, metavar="K", help="explain the K likeliest classes (default 1)")
     parser.add_argument("--output", type=Path, default=Path("maps"), metavar="DIR", help="default maps/")
@@ -59,7 +60,7 @@ def main(arguments: argparse.Namespace) -> int:
     for name, reason in job.unsupported().items():
         print(f"skipped {name}: {reason}")
     for stem, photo in photos.items():
-        found = list(explained(job, photo, stem, arguments.target, arguments.top))
+        found = list(explained(job, photo, stem, _target(arguments.target), arguments.top))
         for one in found:
             print(f"{stem}: {one.label}, p = {one.probability:.3f}")
             _write(one, arguments.output / stem)
@@ -72,6 +73,11 @@ def main(arguments: argparse.Namespace) -> int:
 def _job(arguments: argparse.Namespace) -> Job:
     words = [f"model={arguments.model}", f"method=[{arguments.method}]", "metric=[]", "dataset=photos"]
     return open_job(composed([*words, *arguments.set, *search_path(folders_of(arguments))]))
+
+
+def _target(word: str | None) -> Target | None:
+    """A label where it is a whole number, else a name."""
+    return int(word) if word is not None and re.fullmatch(r"-?\d+", word) else word
 
 
 def stems(paths: Sequence[str]) -> list[str]:
@@ -108,7 +114,7 @@ class Explained:
     maps: Mapping[str, Tensor]
 
 
-def explained(job: Job, photo: Image.Image, image_id: str, target: int | None, top: int) -> Iterator[Explained]:
+def explained(job: Job, photo: Image.Image, image_id: str, target: Target | None, top: int) -> Iterator[Explained]:
     """The picture's maps of one target, or of the `top` likeliest classes.
 
     Raises ValueError for an unknown target, and where the network's answer is not finite.
@@ -119,7 +125,9 @@ def explained(job: Job, photo: Image.Image, image_id: str, target: int | None, t
         raise ValueError(f"{image_id}: {first.silent[0]}")
     probability = job.classifier.probabilities(first.passes.logits.double())[0]
     outputs = (
-        probability.topk(min(top, len(probability))).indices.tolist() if target is None else [_output(job, target)]
+        probability.topk(min(top, len(probability))).indices.tolist()
+        if target is None
+        else [output_of(job.classifier, target)]
     )
     labels = [job.classifier.class_name(output) for output in outputs]
     for output, label, name in zip(outputs, labels, words_of(labels), strict=True):
@@ -149,14 +157,6 @@ def _maps(job: Job, prepared: Prepared, label: str) -> dict[str, Tensor]:
             if made.faults[0] != "not finite":
                 found[name] = made.values[0].cpu()
     return found
-
-
-def _output(job: Job, target: int) -> int:
-    output = int(job.classifier.output_of(torch.tensor([target]))[0])
-    count = job.classifier.logits(torch.zeros(1, 3, *[job.preprocess.size] * 2).to(job.classifier.mean)).shape[1]
-    if not 0 <= output < count:
-        raise ValueError(f"--target: the model has no output for class {target}")
-    return output
 
 
 def _write(one: Explained, folder: Path) -> None:
