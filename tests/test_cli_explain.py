@@ -63,7 +63,9 @@ def test_maps_are_the_methods_own_for_the_target(tmp_path: Path, job: Job) -> No
 
 def test_pictures_are_turned_upright(tmp_path: Path) -> None:
     picture(tmp_path / "a.jpg", (300, 200), orientation=6)
-    assert main(["explain", str(tmp_path / "a.jpg"), *MODEL, "--target", "tench", "--output", str(tmp_path / "out")]) == 0
+    assert (
+        main(["explain", str(tmp_path / "a.jpg"), *MODEL, "--target", "tench", "--output", str(tmp_path / "out")]) == 0
+    )
     with Image.open(tmp_path / "out" / "a" / "tench-gc.png") as shown:
         assert shown.size == (200, 300)
 

@@ -71,8 +71,12 @@ class Shown(nn.Module):
         self.network = network
         self.maps: nn.Module = nn.Identity()
         network.get_submodule(layer).register_forward_hook(
-            lambda _m, _a, raw: layout.to_raw(self.maps(layout.to_map(raw).clone()), layout.prefix(raw))
+            lambda _m, _a, raw: layout.to_raw(self._passed(layout.to_map(raw)), layout.prefix(raw))
         )
+
+    def _passed(self, maps: Tensor) -> Tensor:
+        """Through `maps`, whose output and its gradient are no views: some libraries change them in place."""
+        return self.maps(maps.clone()) * 1
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, K] of normalised images."""

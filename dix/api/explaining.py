@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from dix.models.wrap import wrap
 def explain(
     model: str | Classifier | nn.Module,
     images: Any,
-    method: str | Explainer = "dix3",
+    method: str | Explainer | Callable[..., Any] = "dix3",
     target: Target | Sequence[Target] | None = None,
     config_dir: str | Path | None = None,
 ) -> Explanations:
@@ -38,8 +38,9 @@ def explain(
     as they are. images: one or several of: paths, PIL images, arrays [H, W, 3] or [H, W] (8 bits, or numbers in
     [0, 1]), tensors [3, H, W], [1, H, W] or [B, ...] in [0, 1]. Their size is the network's own afterwards; the
     normalisation is the classifier's business.
-    method: a name of `dix list method`, or a method. target: the class to explain, a label or a name, one for all
-    images or one for each; None: the predicted one. config_dir: a folder of your own configurations.
+    method: a name of `dix list method`, a method, or a function f(model, images, targets) -> maps.
+    target: the class to explain, a label or a name, one for all images or one for each; None: the predicted one.
+    config_dir: a folder of your own configurations.
 
     May be called within `torch.no_grad()` and `torch.inference_mode()`. A classifier stays on its device. Nothing is
     stored. Raises ValueError that says what is wrong with an argument, or why the method cannot explain the network.
