@@ -41,7 +41,7 @@ class Captum(Adapter):
     "black", "white") may stand for `baselines`, a class for NoiseTunnel's `attribution_method`. Where captum demands
     `baselines`, two images of the mean colour stand for them.
     cells: methods that change features change squares of a grid of so many a side, where captum would change single
-    values; Occlusion's window is such a square. Methods on layers change all channels of a place together.
+    values; Occlusion's window is such a square. Methods on layers change all channels of such squares together.
     """
 
     library: ClassVar[str] = "captum"
@@ -140,19 +140,18 @@ _EMPTY = signature(lambda x: x).parameters["x"].empty
 _DEFAULTS: Mapping[str, Callable[[Case, int], Any]] = {
     "baselines": lambda case, _: torch.zeros_like(case.image).repeat(2, 1, 1, 1),
     "feature_mask": lambda case, cells: grid_of(case.image, cells),
-    "layer_mask": lambda case, _: _places(case),
+    "layer_mask": lambda case, cells: _places(case, cells),
     "sliding_window_shapes": lambda case, cells: (3, *(-(-side // cells) for side in case.image.shape[-2:])),
     "strides": lambda case, cells: (3, *(-(-side // cells) for side in case.image.shape[-2:])),
 }
 
 
-def _places(case: Case) -> Tensor:
-    """[1, 1, h, w] a number for each place of the layer."""
+def _places(case: Case, cells: int) -> Tensor:
+    """[1, 1, h, w] the squares of a grid over the layer's places."""
     seen: list[Tensor] = []
     with torch.no_grad(), case.maps.register_forward_hook(lambda _m, _a, maps: seen.append(maps)):
         case.network(case.image)
-    height, width = seen[0].shape[-2:]
-    return torch.arange(height * width, device=case.image.device).view(1, 1, height, width)
+    return grid_of(seen[0], min(cells, *seen[0].shape[-2:]))
 
 
 def _attr() -> Any:

@@ -16,6 +16,7 @@ from dix.cli.output import printable_output, tell
 COMMANDS = {
     "run": ("dix.cli.run", "run a job, or a sweep with -m: dix run model=resnet101 method=[gc,dix3]"),
     "list": ("dix.cli.listing", "list models, methods, data sets, metrics, protocols, experiments"),
+    "new": ("dix.cli.new", "begin a method, metric, dataset or model of your own: its class, its YAML and a test"),
     "bench": ("dix.cli.bench", "time methods and metrics, and compare with the libraries people use for them"),
     "check": ("dix.cli.check", "does your own method, metric, data set or model hold its contract?"),
     "data": ("dix.cli.data", "check or prepare a data set: dix data check imagenet"),
