@@ -30,7 +30,7 @@ class Saliency(Adapter):
     """One of `saliency.core`.
 
     method: its class, say GuidedIG. arguments: of its `GetMask`; a colour may stand for `x_baseline`. score: what is
-    explained, the target's logit or softmax probability. smoothed: the mean over noisy copies (`GetSmoothedMask`, whose
+    explained, the target's logit or probability. smoothed: the mean over noisy copies (`GetSmoothedMask`, whose
     arguments may be given, too).
     """
 
@@ -101,7 +101,7 @@ class _Model:
         seen: list[Tensor] = []
         with self._watching(seen):
             logits = self.case.network(leaf)
-        values = logits.softmax(dim=1) if self.score == "probability" else logits
+        values = self.case.classifier.probabilities(logits) if self.score == "probability" else logits
         score = values[:, self.case.target]
         wanted = [leaf, *seen]
         found = torch.autograd.grad(score.sum(), wanted)

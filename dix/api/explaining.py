@@ -91,7 +91,7 @@ def _explained(job: Job, name: str, found: Sequence[Picture], targets: Sequence[
         prepared = _prepared(job, batch, targets[start : start + size])
         values = maps(job.methods[name], prepared.passes, job.protocol.map_resize).values.cpu().numpy()
         chosen = prepared.passes.targets.tolist()
-        shares = prepared.passes.logits.double().softmax(dim=1)
+        shares = job.classifier.probabilities(prepared.passes.logits.double())
         for row, (picture, output) in enumerate(zip(part, chosen, strict=True)):
             label, share = job.classifier.class_name(output), float(shares[row, output])
             done.append(Explanation(picture.name, values[row], picture.photo, label, output, share))

@@ -13,6 +13,7 @@ from torch import nn
 from dix.classifier import Classifier, Weights, unwrapped
 from dix.models.looked import looked
 from dix.models.sources import load_state, seeded_initialisation, state_from_file
+from dix.probability import Probability
 
 #: One number for each channel, or one for all.
 Levels = float | Sequence[float]
@@ -27,6 +28,7 @@ def wrap(
     layers: Mapping[str, str] | None = None,
     name: str | None = None,
     label_space: str | None = None,
+    probability: Probability = "softmax",
 ) -> Classifier:
     """A classifier around a network of your own, which is copied and stays as it is.
 
@@ -37,6 +39,7 @@ def wrap(
     size: a side of its images, in pixels. layers: module names by alias ("last", "second", "third"); None: found.
     name: in tables and stored rows; None: the name of its class.
     label_space: which labels of data sets its outputs mean, where they mean some ("imagenet").
+    probability: "softmax" of the outputs, or a "sigmoid" for each, where several classes may be there at once.
 
     Raises ValueError that says what does not fit: an answer that is no row of numbers for each image, another number
     of outputs than of classes, no layer that lies over the image.
@@ -52,7 +55,9 @@ def wrap(
     bare, wrapped = unwrapped(module)
     named = {alias: layer.removeprefix(wrapped) for alias, layer in (layers or {}).items()}
     source = Weights(f"those of the {type(bare).__name__} that was wrapped", trained=True)
-    made = _classifier(name or type(bare).__name__, _copy(bare), source, classes, mean, std, size, named, label_space)
+    made = _classifier(
+        name or type(bare).__name__, _copy(bare), source, classes, mean, std, size, named, label_space, probability
+    )
     with torch.inference_mode(False), torch.enable_grad():
         return looked(made)
 
@@ -69,6 +74,7 @@ def network(
     input_size: int = 224,
     layers: Mapping[str, str] | None = None,
     label_space: str | None = None,
+    probability: Probability = "softmax",
 ) -> Classifier:
     """A classifier of your own from a configuration.
 
@@ -82,7 +88,9 @@ def network(
     if not isinstance(made, nn.Module):
         raise ValueError(f"model.module: {_told(module)} gave {type(made).__name__}, which is no torch.nn.Module")
     loaded, source = _loaded(made, weights, seed, _told(module))
-    return looked(_classifier(name, loaded, source, classes, mean, std, input_size, dict(layers or {}), label_space))
+    return looked(
+        _classifier(name, loaded, source, classes, mean, std, input_size, dict(layers or {}), label_space, probability)
+    )
 
 
 def _loaded(made: nn.Module, weights: str, seed: int, maker: str) -> tuple[nn.Module, Weights]:
@@ -116,6 +124,7 @@ def _classifier(
     size: int,
     layers: Mapping[str, str],
     label_space: str | None,
+    probability: Probability,
 ) -> Classifier:
     indices, names = _meanings(classes)
     place = next((each.device for each in made.parameters()), torch.device("cpu"))
@@ -131,6 +140,7 @@ def _classifier(
         label_space=label_space,
         classes=indices,
         names=names,
+        probability=probability,
     ).to(place)
 
 
