@@ -14,7 +14,7 @@ ALLOWED = {
     "dix.files": set(),
     "dix.extras": set(),
     "dix.datasets": {"dix.files", "dix.extras"},
-    "dix.baselines": {"dix"},
+    "dix.baselines": {"dix", "dix.extras"},
     "dix": {"dix.models", "dix.files"},
     "dix.models": {"dix", "dix.files", "dix.extras"},
     "dix.bench": set(),
