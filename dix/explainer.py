@@ -210,15 +210,16 @@ class Rollout:
 class Dix:
     """DIX over the last `depth` layers (Eq. 6): m = 1/|S| sum of m^l, m^l = psi(h / N sum of phi(r, g)) (Eq. 5).
 
-    CNN: x is the activation of layers L, L-1, L-2; psi is the mean over channels, the resize to the image, and the
-    min-max of each image's map. ViT: x is the attention of the last blocks, z = 0, and phi with psi is Gradient
+    CNN: x is the activation of layers L, L-1, L-2; psi is the mean over channels, the resize to the image, and what
+    `normalise` says. ViT: x is the attention of the last blocks, z = 0, and phi with psi is Gradient
     Rollout, whose result has no factor h since it is a map over patches already.
 
     depth: |S|, 1 to 3. phi: "product" (r g, the thesis) or "gradient" (g, DIX-GRADS); "rectified" (ReLU(r) ReLU(g)) or
     "positive_gradient" (ReLU(g)). combine: "mean" (Eq. 6), "sum" or "product" (DIX-MUL) of the layers' maps.
-    normalise: what is done to each layer's map before they are combined. True: scale it to [0, 1] by its minimum and
-    maximum; "maximum": divide it by its maximum, which leaves 0 where it is; "positive": cut off what is negative, then
-    the same; False: nothing, and the layer with the largest magnitudes decides alone.
+    normalise: what is done to each layer's map before they are combined. "positive": cut off what is negative and divide
+    by the maximum; "maximum": divide by the maximum alone, which leaves 0 where it is; True: scale to [0, 1] by minimum
+    and maximum; False: nothing, and the layer with the largest magnitudes decides alone. Why the first bears the name:
+    docs/reading.md.
     """
 
     version: ClassVar[int] = 1
@@ -227,7 +228,7 @@ class Dix:
     phi: Phi = "product"
     path: PathIntegral = field(default_factory=PathIntegral)
     combine: Literal["mean", "sum", "product"] = "mean"
-    normalise: Normalise = True
+    normalise: Normalise = "positive"
     resize: Resize = "bilinear"
     rollout: Rollout = field(default_factory=Rollout)
     per_step: bool = False

@@ -35,10 +35,10 @@ def family(suffix: str, names: Sequence[str] = paper.PROPOSED) -> dict[str, str]
 
 #: On a ViT rectified is signed and positive is maximum: attention and rollouts are never negative.
 READINGS = (
-    Reading("signed", 0, {"cnn": family(""), "vit": family("")}, holder=True),
+    Reading("signed", 0, {"cnn": family("_signed"), "vit": family("_signed")}),
     Reading("maximum", 0, {"cnn": family("_max"), "vit": family("_max")}),
-    Reading("positive", 1, {"cnn": family("_pos"), "vit": family("_max")}),
-    Reading("rectified", 2, {"cnn": family("_rect"), "vit": family("")}),
+    Reading("positive", 1, {"cnn": family(""), "vit": family("_max")}, holder=True),
+    Reading("rectified", 2, {"cnn": family("_rect"), "vit": family("_signed")}),
     Reading(
         "released", 3, {"cnn": family("_released", ("dix1", "dix2", "dix3")), "vit": family("_released", ("dix2",))}
     ),

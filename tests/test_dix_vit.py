@@ -59,9 +59,15 @@ def literal_rollout(e: list[Tensor], residual: bool = True, normalise: bool = Tr
     return result[0, 1:].reshape(4, 4)
 
 
-def scaled(m: Tensor, mode: str = "bilinear") -> Tensor:
-    full = F.interpolate(m[None, None], size=(VIT_SIDE, VIT_SIDE), mode=mode, align_corners=False)[0, 0]
-    return (full - full.min()) / (full.max() - full.min())
+def enlarged(m: Tensor) -> Tensor:
+    return F.interpolate(m[None, None], size=(VIT_SIDE, VIT_SIDE), mode="bilinear", align_corners=False)[0, 0]
+
+
+def scaled(m: Tensor) -> Tensor:
+    """A layer's map at the image's size, divided by its maximum; a rollout is never negative."""
+    full = enlarged(m)
+    assert full.min() >= 0
+    return full / full.max()
 
 
 def literal_layer(
@@ -258,6 +264,7 @@ def test_the_released_variant_is_what_the_published_code_computes() -> None:
         for block in (3, 2):
             runs = [literal_e(literal_run(classifier, image, target, {block: n / 10 * last})) for n in range(11)]
             total += literal_rollout([sum(blocks) / 11 for blocks in zip(*runs, strict=True)])
-        assert (found[i] - scaled(total)).abs().max() < 1e-6
+        full = enlarged(total)
+        assert (found[i] - (full - full.min()) / (full.max() - full.min())).abs().max() < 1e-6
     assert "only for Vision" in Released(depth=1).unsupported(classifier)
     assert "only for Vision" in Released(depth=3).unsupported(classifier)
