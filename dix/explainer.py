@@ -216,10 +216,10 @@ class Dix:
 
     depth: |S|, 1 to 3. phi: "product" (r g, the thesis) or "gradient" (g, DIX-GRADS); "rectified" (ReLU(r) ReLU(g)) or
     "positive_gradient" (ReLU(g)). combine: "mean" (Eq. 6), "sum" or "product" (DIX-MUL) of the layers' maps.
-    normalise: what is done to each layer's map before they are combined. "positive": cut off what is negative and divide
-    by the maximum; "maximum": divide by the maximum alone, which leaves 0 where it is; True: scale to [0, 1] by minimum
-    and maximum; False: nothing, and the layer with the largest magnitudes decides alone. Why the first bears the name:
-    docs/reading.md.
+    normalise: what is done to each layer's map before they are combined. "positive": cut off what is negative and
+    divide by the maximum; "maximum": divide by the maximum alone, which leaves 0 where it is; True: scale to [0, 1] by
+    minimum and maximum; False: nothing, and the layer with the largest magnitudes decides alone. docs/reading.md says
+    why the first bears the name.
     """
 
     version: ClassVar[int] = 1
