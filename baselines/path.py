@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dix.baselines.precision import Precision, check_precision, evaluator
 from dix.capture import gradients
 from dix.classifier import Classifier
 from dix.integrate import Rule, quadrature
 from dix.passes import Passes, Score, halving, rows
+from dix.precision import Precision, check_precision, evaluator
 
 PathRule = Rule | Literal["endpoints"]
 Colour = Literal["mean_colour", "black", "white"]

@@ -20,12 +20,12 @@ from torch.overrides import TorchFunctionMode
 
 from dix.attention import between_all
 from dix.baselines.attention import lacks_attention
-from dix.baselines.precision import Precision, check_precision, evaluator
 from dix.capture import capturing, gradients
 from dix.classifier import Classifier
 from dix.explainer import Rollout
 from dix.look import spotted
 from dix.passes import Passes, halving
+from dix.precision import Precision, check_precision, evaluator
 
 _EPS = 1e-9  #: keeps R / z finite
 LOST = 0.01  #: largest share of the logit's relevance that the operations may lose, their losses added up

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -86,6 +87,30 @@ class Tokens:
         """[B, p + h w, C]."""
         patches = maps.flatten(2).transpose(1, 2).contiguous()
         return patches if prefix is None else torch.cat([prefix, patches], dim=1)
+
+
+@dataclass(frozen=True)
+class ScatteredTokens:
+    """[B, h w, C]: patches in an order of the network's own, as in Hiera. order: where each place of the grid is."""
+
+    order: tuple[int, ...]
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        digest = hashlib.sha256(repr(self.order).encode()).hexdigest()[:8]
+        return f"{self.height} x {self.width} tokens in the order {digest}"
+
+    def to_map(self, raw: Tensor) -> Tensor:
+        """[B, C, h, w], row by row."""
+        return raw[:, list(self.order)].transpose(1, 2).unflatten(2, (self.height, self.width))
+
+    def prefix(self, raw: Tensor) -> None:
+        """Every value has its place."""
+
+    def to_raw(self, maps: Tensor, prefix: Tensor | None) -> Tensor:
+        """[B, h w, C] in the network's order."""
+        return maps.flatten(2).transpose(1, 2)[:, torch.tensor(self.order, device=maps.device).argsort()].contiguous()
 
 
 #: What a layer is taken for where nobody has looked.

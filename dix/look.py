@@ -57,8 +57,13 @@ def look(network: nn.Module, size: int, names: Sequence[str] | None = None) -> l
         runs[name] += 1
         seen[name] = sight(name, output)
 
-    _watch(network, spotted(size), names, note)
+    watch(network, size, names, note)
     return [one for name, one in seen.items() if runs[name] == 1]
+
+
+def watch(network: nn.Module, size: int, names: Sequence[str] | None, note: Callable[[str, object], None]) -> None:
+    """Show the network the `spotted` images and tell `note` what each module (of those names) returns."""
+    _watch(network, spotted(size), names, note)
 
 
 def is_between_places(network: nn.Module, size: int, name: str) -> bool:
@@ -68,7 +73,7 @@ def is_between_places(network: nn.Module, size: int, name: str) -> bool:
     def note(_: str, output: object) -> None:
         found.append(isinstance(output, Tensor) and _followed(output.flatten(1, 2).transpose(1, 2))[0] is not None)
 
-    _watch(network, spotted(size), [name], note)
+    watch(network, size, [name], note)
     return all(found)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -15,6 +14,8 @@ from dix.classifier import Attention, Kind
 from dix.layout import CHANNELS_FIRST, ChannelsLast, Layout, Tokens
 from dix.look import MOST_BEFORE, Sight, is_between_places, look, output_shapes, spotted
 from dix.models.attending import attention_between
+from dix.models.fresh import woken
+from dix.models.scattered import with_orders
 from dix.models.visible import conceal, is_revealed, reveal
 from dix.split import Split
 
@@ -48,7 +49,7 @@ def structure(network: nn.Module, size: int, layers: Mapping[str, str] | None = 
         if not any(isinstance(layout, Tokens) for layout in known.values()):
             return Structure("cnn", dict(layers), _unusual(known))
     reveal(network, _one_image(network, size))
-    awake = woken(network)
+    awake = woken(network, size)
     sights = look(awake, size)
     stem = _stem(awake, sights)
     attention, lacks = attention_between(
@@ -60,7 +61,11 @@ def structure(network: nn.Module, size: int, layers: Mapping[str, str] | None = 
     if layers:
         return Structure("cnn", dict(layers), _unusual(known), lacks=lacks)
     conceal(awake)
-    return replace(_stages(awake, size, [one for one in sights if not is_revealed(one.name)]), lacks=lacks)
+    own = [one for one in sights if not is_revealed(one.name)]
+    found = _stages(awake, size, own)
+    if len(found.layers) < len(ALIASES):
+        found = _stages(awake, size, with_orders(awake, size, own))
+    return replace(found, lacks=lacks)
 
 
 def _transformer(sights: Sequence[Sight], attention: Attention, layers: Mapping[str, str]) -> Structure:
@@ -70,21 +75,6 @@ def _transformer(sights: Sequence[Sight], attention: Attention, layers: Mapping[
         name: lies for name, lies in known.items() if isinstance(lies, Tokens) and lies.before < attention.prefix
     }
     return Structure("vit", dict(layers), fewer, attention)
-
-
-def woken(network: nn.Module) -> nn.Module:
-    """The network, or a copy in which weights of nil are not: fresh residual branches and heads often are."""
-    asleep = [name for name, value in network.named_parameters() if "bias" not in name and not bool(value.any())]
-    if not asleep:
-        return network
-    copy, random = deepcopy(network), torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name in asleep:
-            value = copy.get_parameter(name)
-            value.copy_(
-                torch.ones_like(value) if value.ndim == 1 else 0.05 * torch.randn(value.shape, generator=random)
-            )
-    return copy
 
 
 def _named(network: nn.Module, size: int, layers: Mapping[str, str]) -> dict[str, Layout | None]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal, get_args
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from dix.classifier import Classifier
@@ -19,9 +19,17 @@ def evaluator(classifier: Classifier, precision: Precision) -> Callable[[Tensor]
     network = classifier.network
     if precision == "native":
         return lambda inputs: network(inputs.to(classifier.dtype))
-    tensors = (*network.named_parameters(), *network.named_buffers())
-    state = {name: tensor.double() if tensor.is_floating_point() else tensor for name, tensor in tensors}
-    return lambda inputs: functional_call(network, state, (inputs.double(),))
+    state = {name: tensor.double() if tensor.is_floating_point() else tensor for name, tensor in _tensors(network)}
+    # Tied weights have a name each here; torch's own way of tying leaves a module that is shared by two others as it
+    # was while it ran.
+    return lambda inputs: functional_call(network, state, (inputs.double(),), tie_weights=False)
+
+
+def _tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Every parameter and buffer of every module, once for each module that holds it."""
+    for name, module in network.named_modules():
+        for key, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+            yield f"{name}.{key}" if name else key, tensor
 
 
 def check_precision(precision: str) -> None:
