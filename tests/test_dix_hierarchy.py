@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import pytest
 import torch
@@ -153,7 +154,7 @@ def test_what_cannot_be_carried_is_refused_by_name(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["fused", "values first", "einsum"])
 def test_every_way_to_write_attention_has_the_same_relevance(kind: str) -> None:
     found = [
-        CarriedGae().explain(Passes(hierarchy(lambda one=one: Attending(KINDS[one][0])), pixels(1)))
+        CarriedGae().explain(Passes(hierarchy(partial(Attending, KINDS[one][0])), pixels(1)))
         for one in ("softmax", kind)
     ]
     torch.testing.assert_close(*found, rtol=1e-9, atol=0)
@@ -172,7 +173,7 @@ def test_a_branch_without_attention_hands_nothing_back() -> None:
         return Two(None)
 
     for mlp in (lambda x: 0 * x.tanh(), lambda x: 0 * x.sin() * x.cos()):
-        found = CarriedGae().explain(Passes(hierarchy(lambda mlp=mlp: block(mlp)), pixels(1)))
+        found = CarriedGae().explain(Passes(hierarchy(partial(block, mlp)), pixels(1)))
         plain = CarriedGae().explain(Passes(hierarchy(lambda: Attending(KINDS["softmax"][0])), pixels(1)))
         torch.testing.assert_close(found, plain, rtol=1e-9, atol=0)
 

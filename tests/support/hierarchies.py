@@ -90,7 +90,8 @@ def _windows(side: int, window: int, shift: int) -> tuple[Tensor, Tensor]:
 def swin_run(net: nn.Module, image: Tensor, replaced: Mapping[int, Tensor]) -> Run:
     """torchvision's Swin Transformer of `swin` for one normalised image [3, 64, 64]."""
     x = F.conv2d(image[None], net.features[0][0].weight, net.features[0][0].bias, stride=4)[0].flatten(1).T
-    x, blocks = net.features[0][2](x), []
+    x = net.features[0][2](x)
+    blocks: list[Block] = []
     for stage, side in ((1, 16), (3, 8)):
         for number, block in enumerate(net.features[stage]):
             own, shift = block.attn, 2 * (number % 2)
@@ -117,7 +118,8 @@ def swin_run(net: nn.Module, image: Tensor, replaced: Mapping[int, Tensor]) -> R
 
 def pvt_run(net: nn.Module, image: Tensor, replaced: Mapping[int, Tensor]) -> Run:
     """timm's Pyramid Vision Transformer of `pvt` for one normalised image [3, 64, 64]."""
-    embed, x, blocks = net.patch_embed, image[None], []
+    embed, x = net.patch_embed, image[None]
+    blocks: list[Block] = []
     for number, stage in enumerate(net.stages):
         embed = stage.downsample or embed
         x = embed.norm(embed.proj(x)[0].flatten(1).T)
