@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isqrt
 
 import torch
@@ -50,12 +50,13 @@ def look(network: nn.Module, size: int, names: Sequence[str] | None = None) -> l
     network: maps normalised images [B, 3, size, size] to logits. names: of the modules to watch; None: all.
     """
     seen: dict[str, Sight] = {}
-
     runs: Counter[str] = Counter()
+    before = _Before()
 
     def note(name: str, output: object) -> None:
         runs[name] += 1
-        seen[name] = sight(name, output)
+        seen[name] = replace(seen[before.name], name=name) if before.is_same(output) else sight(name, output)
+        before.keep(name, output)
 
     watch(network, size, names, note)
     return [one for name, one in seen.items() if runs[name] == 1]
@@ -64,6 +65,30 @@ def look(network: nn.Module, size: int, names: Sequence[str] | None = None) -> l
 def watch(network: nn.Module, size: int, names: Sequence[str] | None, note: Callable[[str, object], None]) -> None:
     """Show the network the `spotted` images and tell `note` what each module (of those names) returns."""
     _watch(network, spotted(size), names, note)
+
+
+class _Before:
+    """The output that was looked at last: what hands it on (dropout, for one) need not be looked at anew."""
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.output: object = None
+        self.version = 0
+
+    def keep(self, name: str, output: object) -> None:
+        self.name, self.output = name, output
+        self.version = output._version if isinstance(output, Tensor) else 0
+
+    def is_same(self, output: object) -> bool:
+        """Whether an output is a view of all of that one, which nothing has written into."""
+        if not isinstance(output, Tensor) or not isinstance(self.output, Tensor):
+            return False
+        alike = (output.shape, output.stride(), output._version) == (
+            self.output.shape,
+            self.output.stride(),
+            self.version,
+        )
+        return alike and output.dtype == self.output.dtype and output.data_ptr() == self.output.data_ptr()
 
 
 def is_between_places(network: nn.Module, size: int, name: str) -> bool:
