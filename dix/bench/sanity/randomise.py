@@ -174,6 +174,7 @@ def copy_of(classifier: Classifier, network: nn.Module, note: str) -> Classifier
         layouts=classifier.layouts,
         attention=classifier.attention,
         probability=classifier.probability,
+        names=classifier.names,
     )
     made.looked, made.answers, made.lacks_attention = classifier.looked, classifier.answers, classifier.lacks_attention
     made.mean, made.std = classifier.mean, classifier.std  # to the last bit, in the original's precision
