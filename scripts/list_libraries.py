@@ -136,14 +136,19 @@ def timed(method: Explainer, model: Classifier, image: torch.Tensor) -> tuple[fl
 
 
 def networks() -> dict[str, tuple[Classifier, torch.Tensor]]:
-    """The embedded networks with the first photo, and torchvision's ViT-B/16 with random weights."""
+    """The embedded networks with the first photo."""
     found = {}
     for name in MODELS:
         job = job_of(composed([f"model={name}", "dataset=photos", "method=[]", "metric=[]"]))
         found[name] = job.classifier, job.preprocess.image(job.dataset.read(0).image)[None]
+    return found
+
+
+def lxts(image: torch.Tensor) -> tuple[str, Classifier, torch.Tensor]:
+    """A network that LXT can patch, by its printed name."""
     node = "{_target_: dix.models.zoo.torchvision_model, name: vit_b_16, architecture: vit_b_16, weights: random}"
     vit: Classifier = build(omegaconf(node), "model", "model")
-    return found | {"vit_b_16 (random weights)": (vit, found[MODELS[1]][1])}
+    return "torchvision's vit_b_16 (random weights)", vit, image
 
 
 def omegaconf(text: str) -> Any:
@@ -156,15 +161,14 @@ def omegaconf(text: str) -> Any:
 def rows(only: str) -> Iterator[str]:
     """The table's lines; LXT's networks besides are those that it can patch."""
     known = networks()
-    first = {name: about for name, about in known.items() if name in MODELS}
     runs = 0
     for method in adapters():
         if only not in method.label:
             continue
-        cells = [tried(method, model, image) for model, image in first.values()]
+        cells = [tried(method, model, image) for model, image in known.values()]
         if method.library == "lxt":
-            [other] = [name for name in known if name not in MODELS]
-            cells[1] = Tried(f"{cells[1]}; on torchvision's {other}: {tried(method, *known[other])}")
+            name, *about = lxts(known[MODELS[1]][1])
+            cells[1] = Tried(f"{cells[1]}; on {name}: {tried(method, *about)}")
         runs += all(cell.seconds is not None for cell in cells)
         print(method.label, *map(str, cells), sep=" | ", flush=True)
         yield f"| {method.library} | {method.name} | {' | '.join(map(str, cells))} |"
