@@ -35,9 +35,8 @@ def wrap(
     module: maps normalised images [B, 3, size, size], or [B, 1, size, size], to logits [B, K]. What it is gets looked
     at: one channel or three, logits or shares, where its layers lie over the image, whether its attention is visible.
     classes: [K] what each output is called, or the index within `label_space` of each output; None: unknown.
-    mean, std: the normalisation of pixels in [0, 1], for each channel or for all; 0 and 1: none.
-    size: a side of its images, in pixels. layers: module names by alias ("last", "second", "third"); None: found.
-    name: in tables and stored rows; None: the name of its class.
+    mean, std: the normalisation of pixels in [0, 1], for each channel or for all; 0 and 1: none. size: a side of its
+    images, in pixels. layers: module names by alias ("last", "second", "third"); None: found. name: in tables and rows.
     label_space: which labels of data sets its outputs mean, where they mean some ("imagenet").
     probability: "softmax" of the outputs, or a "sigmoid" for each, where several classes may be there at once.
 

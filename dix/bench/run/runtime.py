@@ -19,7 +19,7 @@ import torch
 
 PACKAGES = (
     "torch", "torchvision", "timm", "numpy", "scipy", "pandas", "pyarrow", "pillow", "hydra-core", "omegaconf",
-    "grad-cam", "captum", "saliency", "pycocotools",
+    "grad-cam", "captum", "saliency", "zennit", "lxt", "pycocotools",
 )  # fmt: skip
 #: Parameters of glibc's mallopt(3).
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
