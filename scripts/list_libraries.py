@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from dix.passes import Passes
 #: Few steps and samples, by the argument's name.
 FEW: Mapping[str, Any] = {
     "n_steps": 4, "n_samples": 4, "nt_samples": 2, "x_steps": 4, "steps": 4, "num_scales": 2, "n_iter": 2,
-    "ratio_channels_to_ablate": 0.05, "size": 200, "extra_parameters": {"steps": 2, "algorithm": "fast"},
+    "ratio_channels_to_ablate": 0.05, "size": 220, "extra_parameters": {"steps": 2, "algorithm": "fast"},
 }  # fmt: skip
 #: The suite's own methods, with the same steps, by the adapter's label.
 OWN: Mapping[str, Explainer] = {
@@ -148,6 +148,9 @@ def lxts(image: torch.Tensor) -> tuple[str, Classifier, torch.Tensor]:
     """A network that LXT can patch, by its printed name."""
     node = "{_target_: dix.models.zoo.torchvision_model, name: vit_b_16, architecture: vit_b_16, weights: random}"
     vit: Classifier = build(omegaconf(node), "model", "model")
+    head: Any = vit.network.get_submodule("heads.head")
+    with torch.no_grad():  # torchvision begins with a head of zeros, which nothing explains
+        head.weight.normal_(std=0.05, generator=torch.Generator().manual_seed(0))
     return "torchvision's vit_b_16 (random weights)", vit, image
 
 
@@ -158,30 +161,38 @@ def omegaconf(text: str) -> Any:
     return OmegaConf.create(text)
 
 
-def rows(only: str) -> Iterator[str]:
-    """The table's lines; LXT's networks besides are those that it can patch."""
+def rows(library: str) -> Iterator[str]:
+    """A line of the table for each method of a library."""
     known = networks()
-    runs = 0
     for method in adapters():
-        if only not in method.label:
-            continue
-        cells = [tried(method, model, image) for model, image in known.values()]
-        if method.library == "lxt":
-            name, *about = lxts(known[MODELS[1]][1])
-            cells[1] = Tried(f"{cells[1]}; on {name}: {tried(method, *about)}")
-        runs += all(cell.seconds is not None for cell in cells)
-        print(method.label, *map(str, cells), sep=" | ", flush=True)
-        yield f"| {method.library} | {method.name} | {' | '.join(map(str, cells))} |"
-    yield f"\n{runs} methods run on both networks."
+        if method.library == library:
+            cells = [tried(method, model, image) for model, image in known.values()]
+            if library == "lxt":
+                name, *about = lxts(known[MODELS[1]][1])
+                cells[1] = Tried(f"{cells[1]}; on {name}: {tried(method, *about)}")
+            line = f"| {library} | {method.name} | {' | '.join(map(str, cells))} |"
+            print(line, flush=True)
+            yield line
 
 
-def document(page: str, lines: Iterator[str]) -> str:
-    """The page with a new table."""
+def _ran(cell: str) -> bool:
+    """Whether a cell tells of a map that can be used."""
+    return cell.startswith("runs") and "not finite" not in cell
+
+
+def document(page: str, new: Mapping[str, Sequence[str]]) -> str:
+    """The page with new lines of some libraries; the others keep theirs."""
     before, rest = page.split(START)
+    old, after = rest.split(END)
+    kept = {name: [line for line in old.splitlines() if line.startswith(f"| {name} |")] for name in LIBRARIES}
+    lines = [line for name in LIBRARIES for line in new.get(name, kept[name])]
+    runs = sum(all(_ran(cell) for cell in line.split(" | ")[2:]) for line in lines)
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES)
     machine = runtime.machine(torch.device("cpu"))
-    table = HEAD.format(versions=versions, machine=machine, models=" | ".join(MODELS)) + "\n".join(lines)
-    return f"{before}{START}{table}\n{rest}"
+    head = HEAD.format(versions=versions, machine=machine, models=" | ".join(MODELS))
+    return (
+        f"{before}{START}{head}" + "\n".join(lines) + f"\n\n{runs} of {len(lines)} run on both networks.\n{END}{after}"
+    )
 
 
 LIBRARIES = ("captum", "grad-cam", "saliency", "zennit", "lxt")
@@ -195,17 +206,15 @@ HEAD = """{versions}; {machine}. Written by `python scripts/list_libraries.py`.
 
 
 def main() -> int:
-    """Write the page, or print the lines of some methods."""
+    """Write the lines of one library, or of all, into the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="only methods with this in their label; nothing is written")
-    only = parser.parse_args().only
+    parser.add_argument("libraries", nargs="*", default=LIBRARIES, help=f"some of {', '.join(LIBRARIES)}; default all")
+    chosen = parser.parse_args().libraries
     torch.set_num_threads(1)
-    lines = rows(only)
-    if only:
-        list(lines)
-    else:
-        page = ROOT / "docs" / "libraries.md"
-        page.write_text(document(page.read_text(encoding="utf-8"), lines), encoding="utf-8")
+    page = ROOT / "docs" / "libraries.md"
+    for library in chosen:
+        lines = list(rows(library))
+        page.write_text(document(page.read_text(encoding="utf-8"), {library: lines}), encoding="utf-8")
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from inspect import isclass
 from typing import Any, ClassVar
@@ -99,10 +100,13 @@ class _Model:
         like = self.case.image
         leaf = torch.from_numpy(np.ascontiguousarray(images)).to(like).permute(0, 3, 1, 2).detach().requires_grad_()
         seen: list[Tensor] = []
-        with self._watching(seen):
+        differentiated = expected_keys != [self.core.OUTPUT_LAYER_VALUES]
+        with torch.set_grad_enabled(differentiated), self._watching(seen):
             logits = self.case.network(leaf)
         values = self.case.classifier.probabilities(logits) if self.score == "probability" else logits
         score = values[:, self.case.target]
+        if not differentiated:
+            return {self.core.OUTPUT_LAYER_VALUES: score.cpu().numpy()}
         wanted = [leaf, *seen]
         found = torch.autograd.grad(score.sum(), wanted)
         layer = dict(
@@ -114,7 +118,7 @@ class _Model:
 
     def _watching(self, seen: list[Tensor]) -> Any:
         if not self.layer:
-            return torch.enable_grad()
+            return nullcontext()
         return self.case.maps.register_forward_hook(lambda _m, _a, maps: seen.append(maps))
 
 

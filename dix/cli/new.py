@@ -16,7 +16,7 @@ from dix.files import write_atomic
 KINDS = ("method", "metric", "dataset", "model")
 #: Where configurations of one's own lie, as the documents have it.
 CONF = Path("my_conf")
-TEMPLATES = Path(__file__).with_name("new_files")
+TEMPLATES = Path(__file__).with_name("templates")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
