@@ -13,6 +13,8 @@ from dix.passes import Passes
 
 #: Largest share of an image's largest logit that the terms may miss.
 MISSED = 0.01
+#: A share above which the number says no more.
+ABSURD = 10.0
 #: Modules whose rules are exact in every network: one made of these alone need not be tried.
 PLAIN = (nn.Conv2d, nn.BatchNorm2d, nn.Linear)
 
@@ -34,9 +36,20 @@ def incomplete(method: Complete, classifier: Classifier) -> str:
     passes = Passes(classifier, images)
     try:
         worst = float(missed(method.residual(passes), passes).max())
-    except (RuntimeError, IndexError) as error:  # shapes that its rules do not expect
-        return f"has no rule for a layer of this network ({str(error).splitlines()[0]})"
-    return "" if worst <= MISSED else f"its terms miss {worst:.0%} of the logit: a layer of this network has no rule"
+    except (RuntimeError, IndexError):  # shapes that its rules do not expect
+        return f"has no rule for a layer of this network{_suspects(classifier)}"
+    if worst <= MISSED:
+        return ""
+    share = f"{worst:.0%}" if worst < ABSURD else "more than all"
+    return f"its terms miss {share} of the logit: it has no rule for a layer of this network{_suspects(classifier)}"
+
+
+def _suspects(classifier: Classifier) -> str:
+    """The kinds of layers whose own code does more than their parts do, in words; "" where there are none."""
+    words = ("attention", "attn", "norm", "gate", "mixer")
+    kinds = {type(module).__name__ for module in classifier.network.modules() if not isinstance(module, PLAIN)}
+    found = sorted(kind for kind in kinds if any(word in kind.lower() for word in words) and kind != "LayerNorm")
+    return f" (perhaps {', '.join(found[:3])})" if found else ""
 
 
 def missed(residual: Tensor, passes: Passes) -> Tensor:

@@ -161,9 +161,9 @@ class Gathered:
         self.eps = eps
 
     def add(self, term: Tensor, channel: int) -> None:
-        """Take in one term [B, ...]; those without pixels count in the sum only."""
-        self.sums += term.flatten(1).sum(dim=1)
-        if term.ndim == 4:
+        """Take in one term [B, ...], or [B windows, ...] image by image; those without pixels count in the sum only."""
+        self.sums += term.reshape(len(self.sums), -1).sum(dim=1)
+        if term.ndim == 4 and len(term) == len(self.sums):
             self.maps += resize(self._scaled(term.movedim(channel, 1).abs()), self._size)
 
     @property

@@ -1,36 +1,47 @@
 """What is found out about many architectures, and which methods explain them: `make models`.
 
-Each is built with seeded random weights, looked at, and explained once by one method of each kind. Writes the table
-between the marks of docs/models.md. With names, only these are built, and the table is printed.
+Each is built with seeded random weights, looked at, and explained once by one method of each kind. Weights that start
+at nil are drawn and batch norms given statistics (`dix.models.fresh`): without these, maps of some fresh networks are
+constant. Rows go between the marks of docs/models.md one by one; those of other architectures stay.
 
-    python scripts/list_models.py                     all of ARCHITECTURES, into docs/models.md
-    python scripts/list_models.py timm:swin_tiny_patch4_window7_224 torchvision:resnet18
+    python scripts/list_models.py                     all of them
+    python scripts/list_models.py timm:swin_tiny_patch4_window7_224.ms_in1k torchvision:resnet18
+    python scripts/list_models.py --missing           those that have no row yet
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import re
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from dix.baselines.attention import Gae
 from dix.baselines.cam import GradCam
 from dix.baselines.fullgrad import FullGrad
 from dix.baselines.lift import LiftCam
+from dix.baselines.orientation import is_right, orientation
 from dix.baselines.t_attr import TransformerAttribution
-from dix.classifier import Classifier
+from dix.classifier import Classifier, Weights
 from dix.explainer import Dix, Explainer, PathIntegral
 from dix.files import write_atomic
+from dix.hierarchy import CarriedDix
 from dix.layout import CHANNELS_FIRST
 from dix.look import spotted
 from dix.models import zoo
+from dix.models.fresh import woken
+from dix.models.looked import looked
+from dix.models.sources import seeded_initialisation
 from dix.passes import Passes
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "models.md"
@@ -42,36 +53,39 @@ METHODS: dict[str, Explainer] = {
     "DIX3": Dix(path=PathIntegral(steps=2)),
     "GAE": Gae(),
     "T-Attr": TransformerAttribution(),
+    "DIX-C": CarriedDix(depth=1, path=PathIntegral(steps=1)),
 }
-#: The smallest of most families.
+HEADER = ("architecture", "layers", "attention", "orientation", *METHODS)
+#: The smallest of most families; by library, without attention and with it.
+CONVOLUTIONAL = {
+    "torchvision": "resnet18 vgg11 densenet121 convnext_tiny mobilenet_v3_small efficientnet_b0 regnet_y_400mf "
+    "shufflenet_v2_x0_5 squeezenet1_1 mnasnet0_5 googlenet inception_v3",
+    "timm": "resnet10t.c3_in1k resnetv2_50x1_bit.goog_in21k_ft_in1k mixer_b16_224.goog_in21k_ft_in1k "
+    "poolformer_s12.sail_in1k focalnet_tiny_srf.ms_in1k repvit_m0_9.dist_300e_in1k fastvit_t8.apple_in1k "
+    "ghostnet_100.in1k hrnet_w18_small.gluon_in1k regnetx_002.pycls_in1k resmlp_12_224.fb_in1k "
+    "gmlp_s16_224.ra3_in1k convmixer_768_32.in1k dla34.in1k nfnet_l0.ra2_in1k sequencer2d_s.in1k",
+    "transformers": "convnext",
+    "open_clip": "RN50",
+}
+TRANSFORMERS = {
+    "torchvision": "swin_t swin_v2_t maxvit_t vit_b_16",
+    "timm": "vit_tiny_patch16_224.augreg_in21k_ft_in1k deit_tiny_distilled_patch16_224.fb_in1k "
+    "deit3_small_patch16_224.fb_in1k beit_base_patch16_224.in22k_ft_in22k_in1k "
+    "vit_medium_patch16_reg4_gap_256.sbb_in12k_ft_in1k eva02_tiny_patch14_336.mim_in22k_ft_in1k "
+    "vit_base_patch16_siglip_224.webli cait_xxs24_224.fb_dist_in1k xcit_nano_12_p16_224.fb_dist_in1k "
+    "convit_tiny.fb_in1k hiera_tiny_224.mae_in1k_ft_in1k mvitv2_tiny.fb_in1k coat_tiny.in1k "
+    "swin_tiny_patch4_window7_224.ms_in1k davit_tiny.msft_in1k maxvit_nano_rw_256.sw_in1k "
+    "mobilevit_xxs.cvnets_in1k pvt_v2_b0.in1k pit_ti_224.in1k volo_d1_224.sail_in1k levit_128s.fb_dist_in1k "
+    "twins_svt_small.in1k edgenext_xx_small.in1k gcvit_xxtiny.in1k nest_tiny_jx.goog_in1k "
+    "tnt_s_legacy_patch16_224.in1k crossvit_tiny_240.in1k visformer_tiny.in1k efficientformer_l1.snap_dist_in1k",
+    "transformers": "vit deit beit swin dinov2",
+    "open_clip": "ViT-B-32",
+}
 ARCHITECTURES = tuple(
     f"{library}:{name}"
-    for library, names in (
-        (
-            "torchvision",
-            "resnet18 vgg11 densenet121 convnext_tiny mobilenet_v3_small efficientnet_b0 regnet_y_400mf "
-            "shufflenet_v2_x0_5 squeezenet1_1 mnasnet0_5 googlenet inception_v3 swin_t swin_v2_t maxvit_t "
-            "vit_b_16 ",
-        ),
-        (
-            "timm",
-            "resnet10t.c3_in1k resnetv2_50x1_bit.goog_in21k_ft_in1k vit_tiny_patch16_224.augreg_in21k_ft_in1k "
-            "deit_tiny_distilled_patch16_224.fb_in1k deit3_small_patch16_224.fb_in1k "
-            "beit_base_patch16_224.in22k_ft_in22k_in1k vit_medium_patch16_reg4_gap_256.sbb_in12k_ft_in1k "
-            "eva02_tiny_patch14_336.mim_in22k_ft_in1k cait_xxs24_224.fb_dist_in1k "
-            "xcit_nano_12_p16_224.fb_dist_in1k convit_tiny.fb_in1k hiera_tiny_224.mae_in1k_ft_in1k "
-            "mvitv2_tiny.fb_in1k coat_tiny.in1k mixer_b16_224.goog_in21k_ft_in1k "
-            "swin_tiny_patch4_window7_224.ms_in1k davit_tiny.msft_in1k maxvit_nano_rw_256.sw_in1k "
-            "mobilevit_xxs.cvnets_in1k pvt_v2_b0.in1k pit_ti_224.in1k volo_d1_224.sail_in1k "
-            "levit_128s.fb_dist_in1k twins_svt_small.in1k edgenext_xx_small.in1k poolformer_s12.sail_in1k "
-            "focalnet_tiny_srf.ms_in1k gcvit_xxtiny.in1k nest_tiny_jx.goog_in1k tnt_s_patch16_224 "
-            "crossvit_tiny_240.in1k visformer_tiny.in1k efficientformer_l1.snap_dist_in1k "
-            "repvit_m0_9.dist_300e_in1k fastvit_t8.apple_in1k ghostnet_100.in1k hrnet_w18_small.gluon_in1k "
-            "regnetx_002.pycls_in1k resmlp_12_224.fb_in1k gmlp_s16_224.ra3_in1k convmixer_768_32.in1k dla34.in1k "
-            "nfnet_l0.ra2_in1k sequencer2d_s.in1k ",
-        ),
-    )
-    for name in names.split()
+    for group in (CONVOLUTIONAL, TRANSFORMERS)
+    for library in group
+    for name in group[library].split()
 )
 
 
@@ -79,37 +93,49 @@ def main() -> int:
     """Build what the command line names; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="LIBRARY:ARCHITECTURE")
-    names = parser.parse_args().names
+    parser.add_argument("--missing", action="store_true", help="only architectures without a row")
+    arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    table = "\n".join(lines(names or ARCHITECTURES))
-    if names:
-        print(table)
-        return 0
-    text = PAGE.read_text(encoding="utf-8")
-    within = re.compile(rf"(?<={re.escape(MARKS[0])}\n).*?(?={re.escape(MARKS[1])})", re.DOTALL)
-    write_atomic(PAGE, within.sub(lambda _: f"{table}\n", text))
+    for name in arguments.names or ARCHITECTURES:
+        if find_spec(name.split(":")[0]) and not (arguments.missing and _key(name) in _rows()):
+            begun = time.monotonic()
+            cells = about(name)
+            _write(_rows() | {_key(name): _row([_key(name), *cells])})
+            print(f"{name}: {cells[0]}, {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
     return 0
 
 
-def lines(names: Sequence[str]) -> Iterator[str]:
-    """The table in Markdown, a line as soon as it is known to the terminal as well."""
-    header = ["architecture", "layers", "attention", *METHODS]
-    yield from (_row(header), _row([":--"] * len(header)))
-    for name in names:
-        begun = time.monotonic()
-        cells = _about(name)
-        print(f"{name}: {cells[0]}, {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
-        yield _row([name.replace(":", " "), *cells])
+def _key(name: str) -> str:
+    return name.replace(":", " ")
 
 
-def _about(name: str) -> list[str]:
-    library, architecture = name.split(":")
-    build = zoo.timm_model if library == "timm" else zoo.torchvision_model
+def _rows() -> dict[str, str]:
+    """The page's rows by architecture; none where its columns are others."""
+    text = PAGE.read_text(encoding="utf-8")
+    lines = text.split(MARKS[0])[1].split(MARKS[1])[0].strip().splitlines()
+    return {line.split("|")[1].strip(): line for line in lines[2:]} if lines[:1] == [_row(HEADER)] else {}
+
+
+def _write(rows: Mapping[str, str]) -> None:
+    """Put the table into the page, in the order of ARCHITECTURES."""
+    order = [_key(name) for name in ARCHITECTURES]
+    sorted_rows = [rows[key] for key in sorted(rows, key=lambda key: order.index(key) if key in order else len(order))]
+    table = "\n".join([_row(HEADER), _row([":--"] * len(HEADER)), *sorted_rows])
+    within = re.compile(rf"(?<={re.escape(MARKS[0])}\n).*?(?={re.escape(MARKS[1])})", re.DOTALL)
+    write_atomic(PAGE, within.sub(lambda _: f"{table}\n", PAGE.read_text(encoding="utf-8")))
+
+
+def about(name: str) -> list[str]:
+    """A row's cells behind the architecture's name."""
+    library, architecture = name.split(":", 1)
     try:
-        classifier = build(architecture, architecture, weights="random")
+        classifier = BUILDERS[library](architecture)
+        classifier.network.load_state_dict(woken(classifier.network, classifier.input_size).state_dict())
+        classifier.forget_tails()
     except ValueError as error:
-        return [f"refused: {error}", "", *[""] * len(METHODS)]
-    return [_layers(classifier), _attention(classifier), *(_tried(method, classifier) for method in METHODS.values())]
+        return [f"refused: {error}", *[""] * (len(HEADER) - 2)]
+    tried = [_tried(method, classifier) for method in METHODS.values()]
+    return [_layers(classifier), _attention(classifier), _orientation(classifier), *tried]
 
 
 def _layers(classifier: Classifier) -> str:
@@ -127,12 +153,17 @@ def _attention(classifier: Classifier) -> str:
     return f"{len(classifier.attention_layers)} blocks, {classifier.prefix_tokens} tokens first, reads {readout}"
 
 
+def _orientation(classifier: Classifier) -> str:
+    found = orientation(classifier)
+    said = ", ".join(f"{name} {value:.2f}" for name, value in found.items())
+    return said if is_right(found) else f"**does not follow**: {said}"
+
+
 def _tried(method: Explainer, classifier: Classifier) -> str:
     """What a method makes of one image."""
-    reason = method.unsupported(classifier)
-    if reason:
-        return f"no: {reason}"
     try:
+        if reason := method.unsupported(classifier):
+            return f"no: {reason}"
         made = method.explain(Passes(classifier, spotted(classifier.input_size)[:1].sigmoid()))
     except Exception as error:
         return f"**fails**: {type(error).__name__}: {str(error).splitlines()[0]}"
@@ -141,8 +172,56 @@ def _tried(method: Explainer, classifier: Classifier) -> str:
     return "runs" if float(made.max()) > float(made.min()) else "runs (constant with random weights)"
 
 
-def _row(cells: Sequence[str]) -> str:
+def _row(cells: list[str] | tuple[str, ...]) -> str:
     return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+
+
+def _transformers(kind: str) -> Classifier:
+    """transformers' image classifier of a kind, of the size that its configuration has by default."""
+    library: Any = importlib.import_module("transformers")
+    config = library.AutoConfig.for_model(kind)
+    build: Callable[[], nn.Module] = lambda: library.AutoModelForImageClassification.from_config(config)  # noqa: E731
+    return _own(f"transformers {kind}", build, getattr(config, "image_size", 224))
+
+
+class _ZeroShot(nn.Module):
+    """open_clip's image tower, and five random directions in place of the classes' texts."""
+
+    def __init__(self, tower: nn.Module) -> None:
+        super().__init__()
+        self.tower = tower
+        self.classes = nn.Parameter(torch.randn(5, int(tower.output_dim)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, 5]."""
+        return (
+            100 * nn.functional.normalize(self.tower(images), dim=-1) @ nn.functional.normalize(self.classes, dim=-1).T
+        )
+
+
+def _open_clip(architecture: str) -> Classifier:
+    """open_clip's image tower of random weights as a zero-shot classifier."""
+    library: Any = importlib.import_module("open_clip")
+    return _own(f"open_clip {architecture}", lambda: _ZeroShot(library.create_model(architecture).visual), 224)
+
+
+def _own(name: str, build: Callable[[], nn.Module], size: int) -> Classifier:
+    with seeded_initialisation(0):
+        network = build()
+    source = Weights("random, seed 0", trained=False)
+    made = Classifier(
+        name, network, mean=(0.5,) * 3, std=(0.25,) * 3, input_size=size, layers={}, kind="cnn", weights=source,
+        label_space=None,
+    )  # fmt: skip
+    return looked(made)
+
+
+BUILDERS: dict[str, Callable[[str], Classifier]] = {
+    "torchvision": lambda name: zoo.torchvision_model(name, name, weights="random"),
+    "timm": lambda name: zoo.timm_model(name, name, weights="random"),
+    "transformers": _transformers,
+    "open_clip": _open_clip,
+}
 
 
 if __name__ == "__main__":

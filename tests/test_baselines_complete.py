@@ -35,8 +35,10 @@ class Cubed(nn.Module):
 
 
 def test_a_layer_without_a_rule_is_a_reason() -> None:
-    assert "of the logit: a layer of this network has no rule" in FullGrad().unsupported(made(Cubed()))
-    assert "of the logit: a layer of this network has no rule" in FullGrad().unsupported(made(nn.GroupNorm(2, 8)))
+    assert "of the logit: it has no rule for a layer of this network" in FullGrad().unsupported(made(Cubed()))
+    assert "of the logit: it has no rule for a layer of this network" in FullGrad().unsupported(
+        made(nn.GroupNorm(2, 8))
+    )
 
 
 def test_known_layers_are_no_reason() -> None:

@@ -38,7 +38,7 @@ def hierarchy(build: Callable[[], nn.Module], dtype: torch.dtype = torch.float64
     """A classifier of random weights around a network without named layers."""
     made = Classifier(
         "small", seeded(build), mean=(0.4, 0.5, 0.6), std=(0.3, 0.2, 0.25), input_size=SIDE, layers={}, kind="cnn",
-        weights=Weights("random", trained=False),
+        weights=Weights("random", trained=False), label_space=None,
     )  # fmt: skip
     return made.to("cpu", dtype)
 
