@@ -55,7 +55,7 @@ test-numerics: $(STAMP) ## The numeric tests under every numeric back end of thi
 	$(BIN)/python scripts/test_numerics.py --cores $(WORKERS)
 
 .PHONY: models
-models: $(STAMP) ## What is found out about many architectures, into docs/models.md: about a quarter of an hour
+models: $(STAMP) ## What is found out about many architectures, into docs/models.md: about half an hour
 	$(BIN)/python scripts/list_models.py
 
 .PHONY: lint
