@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,6 +176,16 @@ def test_nothing_is_changed_while_a_job_is_running(tmp_path: Path, capsys: pytes
     assert "is running there" in capsys.readouterr().err
     assert main(["rename", str(tmp_path), str(tmp_path.with_name("elsewhere"))]) == 1
     assert len(ResultStore(tmp_path).rows()) == 3 * 4 * IMAGES
+
+
+def test_what_is_changed_of_a_dead_job_is_no_sign_of_life(tmp_path: Path) -> None:
+    store = stored(tmp_path)
+    [record] = store.read_json("jobs")
+    store.write_json("jobs", record["key"], {**record, "state": "running"})
+    path = store.records.path("jobs", record["key"])
+    os.utime(path, (path.stat().st_mtime - 1000,) * 2)
+    for command, change in (("rename", "random=new"), ("rename", "ones=all"), ("clean", "new")):
+        assert main([command, str(tmp_path), "--method", change]) == 0
 
 
 def test_a_folder_gets_another_name_but_no_taken_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

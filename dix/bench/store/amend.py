@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from dix.bench.store.cells import Group, StoredCell, cell_of, checked_name, group_of
 from dix.bench.store.columns import ENCODED, SCHEMA, codes, without
-from dix.bench.store.ledger import jobs, lives
+from dix.bench.store.ledger import RUNNING, STOPPED, jobs, lives
 from dix.bench.store.results import ResultStore
 
 #: Kinds of records that name a method of a group.
@@ -149,7 +149,8 @@ def _take_from_jobs(store: ResultStore, digests: Collection[str]) -> None:
             for kind in OF_JOB:
                 store.forget(kind, key)
         elif len(cells) < len(record["cells"]):
-            store.write_json("jobs", key, {**record, "cells": cells, **_ends(record, {cell: cell for cell in cells})})
+            ends = _ends(record, {cell: cell for cell in cells})
+            store.write_json("jobs", key, {**record, "cells": cells, **ends, **_at_rest(record)})
 
 
 def _ends(record: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, Any]:
@@ -176,7 +177,12 @@ def _name(name: str, old: str, new: str) -> str:
 
 def _in_job(record: Mapping[str, Any], old: str, new: str, digests: Mapping[str, str]) -> dict[str, Any]:
     spelt = {digest: digests.get(digest, digest) for digest in record["cells"]}
-    return {"cells": sorted(spelt.values()), **_ends(record, spelt)}
+    return {"cells": sorted(spelt.values()), **_ends(record, spelt), **_at_rest(record)}
+
+
+def _at_rest(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The state of a job that is not running: a record that is written now must not pass for a sign of life."""
+    return {"state": STOPPED} if record["state"] == RUNNING else {}
 
 
 def _in_sequence(record: Mapping[str, Any], old: str, new: str, digests: Mapping[str, str]) -> dict[str, Any]:
