@@ -20,10 +20,9 @@ from dix.attention import BlockAttention
 from dix.capture import gradients
 from dix.carrying import Carrying, Numbering, Seeing, explicit, origin
 from dix.classifier import Classifier
-from dix.explainer import PROPOSED, PathIntegral
+from dix.explainer import NORMALISE, PROPOSED, PathIntegral
 from dix.integrate import PHI, Phi, quadrature
 from dix.look import spotted
-from dix.maps import min_max
 from dix.passes import Passes, Score, halving
 from dix.precision import evaluator
 
@@ -140,7 +139,7 @@ class CarriedAttention:
 
 @dataclass(frozen=True)
 class CarriedDix:
-    """DIX over the last `depth` attentions between places of a hierarchy: m = the mean of m^l, each scaled to [0, 1].
+    """DIX over the last `depth` attentions between places of a hierarchy: m = the mean of m^l, each over its maximum.
 
     m^l = R(E^l) - R(0), where E^l is gathered for all attentions of the network while attention l runs from zero to
     itself, as in a Vision Transformer (thesis Sec. 4.1). About depth (3 N + 9) F.
@@ -168,4 +167,4 @@ class CarriedDix:
         """[B, H, W] maps at the images' resolution."""
         products = passes.get(Reach())[-self.depth :]
         maps = [passes.get(CarriedAttention(product, self.phi, self.path)) for product in products]
-        return torch.stack([min_max(each) for each in maps]).mean(dim=0)
+        return torch.stack([NORMALISE["positive"](each) for each in maps]).mean(dim=0)
