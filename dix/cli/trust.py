@@ -59,9 +59,17 @@ def vetted(config: Mapping[str, Any], folders: Sequence[Path] = ()) -> dict[str,
     return found
 
 
+def _code_of(target: str, key: str) -> set[str]:
+    """Arguments of a known part that are code; none where the part cannot be had, and so not be built either."""
+    try:
+        return code_arguments(located(target, key))
+    except ValueError:
+        return set()
+
+
 def _check_code(node: Mapping[str, Any], known: _Known, key: str) -> None:
     """Raise Untrusted where an argument names code to call that these configurations do not name; the part is known."""
-    for name in sorted(code_arguments(located(node[TARGET], key)) & node.keys()):
+    for name in sorted(_code_of(node[TARGET], key) & node.keys()):
         if node[name] not in known.values(node[TARGET], name):
             raise Untrusted(f"{_shown(f'{key}.{name}')}: {_shown(node[name])} names code that is not known here")
 
