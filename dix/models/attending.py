@@ -36,7 +36,8 @@ def attention_between(
         return None, reason
     unsure = [one.name for one in matrices if _may_be_channels(sights, one)]
     if unsure and not follows(unsure[0]):
-        return None, f"the attention of {unsure[0]} does not follow the image's patches: it is between channels"
+        why = "it is between channels, or inside windows"
+        return None, f"the attention of {unsure[0]} does not follow the grid of patches: {why}"
     before = max((one.shape[-1] - patches for one in matrices if _is_square(one)), default=0)
     tokens = [one for one in sights if len(one.shape) == 2 and patches <= one.shape[0] <= patches + MOST_BEFORE]
     if not _first(tokens, patches):
