@@ -242,8 +242,8 @@ class Numbering(Carrying):
         return product.taken(one)
 
     def made(self, stand_in: Tensor, value: Tensor) -> Tensor:
-        """The stand-in."""
-        return stand_in
+        """The stand-in in memory of its own: what the network adds in place must not reach what it was made of."""
+        return stand_in.clone()
 
     def _shares(self, product: Product) -> Tensor:
         weights = product.weights

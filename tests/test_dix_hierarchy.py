@@ -11,6 +11,7 @@ from support.hierarchies import REPLICAS, SIDE, Run, by_hand, hierarchy, pvt, sw
 from support.small_networks import VIT_SIDE, pixels, small_vit
 from timm.models.davit import DaVit
 from torch import Tensor, nn
+from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
 from dix.baselines.attention import CarriedGae, Gae
 from dix.classifier import Classifier
@@ -195,6 +196,13 @@ def test_double_precision_leaves_shared_modules_as_they_were() -> None:
     made = evaluator(classifier, "double")(images)
     assert made.dtype == torch.float64
     torch.testing.assert_close(classifier.network(images), made.float())  # the same sums, rounded once more
+
+
+def test_sums_in_place_are_looked_at_too() -> None:
+    """ConvNeXt adds its skips in place, to what the numbers of its tokens are a view of."""
+    stages = [CNBlockConfig(8, 16, 1), CNBlockConfig(16, None, 1)]
+    classifier = hierarchy(lambda: ConvNeXt(stages, num_classes=5))
+    assert CarriedGae().unsupported(classifier) == "needs 1 softmax attentions between places; this model shows none"
 
 
 def test_parameters() -> None:

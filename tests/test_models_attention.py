@@ -9,15 +9,16 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from support.random_weights import seeded
 from support.transformers import (
     CLASSES,
     DIM,
     HEADS,
+    METHODS,
     PATCH,
     SIDE,
     cait,
     convit,
-    seeded,
     seen,
     siglip,
     siglip_with_registers,
@@ -29,11 +30,10 @@ from torch import Tensor, nn
 from torch.overrides import _get_current_function_mode_stack
 from torchvision.models import SwinTransformer
 
-from dix.baselines.attention import AttentionRollout, Gae
+from dix.baselines.attention import Gae
 from dix.baselines.cam import GradCam
-from dix.baselines.t_attr import TransformerAttribution
 from dix.classifier import Classifier
-from dix.explainer import Dix, Explainer, PathIntegral
+from dix.explainer import Explainer
 from dix.models.structure import structure
 from dix.models.visible import MATRICES, Replacing, conceal, reveal
 from dix.passes import Passes
@@ -41,13 +41,6 @@ from dix.patches import cannot_leave_out
 from dix.released import Released
 
 GRID = SIDE // PATCH
-METHODS: dict[str, Explainer] = {
-    "gc": GradCam(),
-    "dix3": Dix(path=PathIntegral(steps=3)),
-    "gae": Gae(),
-    "rollout": AttentionRollout(),
-    "t_attr": TransformerAttribution(),
-}
 NETWORKS = {
     "torchvision": torchvision_vit,
     "cait": cait,

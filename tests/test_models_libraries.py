@@ -12,25 +12,16 @@ from types import ModuleType
 
 import pytest
 import torch
-from support.transformers import CLASSES, DIM, HEADS, PATCH, SIDE, seeded, timm_vit
+from support.random_weights import seeded
+from support.transformers import CLASSES, DIM, HEADS, METHODS, PATCH, SIDE, timm_vit
 from torch import Tensor, nn
 
-from dix.baselines.attention import AttentionRollout, Gae
-from dix.baselines.cam import GradCam
-from dix.baselines.t_attr import TransformerAttribution
 from dix.classifier import Classifier
-from dix.explainer import Dix, Explainer, PathIntegral
+from dix.explainer import Explainer
 from dix.models.visible import MATRICES
 from dix.passes import Passes
 
 EXTENDING = Path(__file__).resolve().parent.parent / "docs" / "extending.md"
-METHODS: dict[str, Explainer] = {
-    "gc": GradCam(),
-    "dix3": Dix(path=PathIntegral(steps=3)),
-    "gae": Gae(),
-    "rollout": AttentionRollout(),
-    "t_attr": TransformerAttribution(),
-}
 
 
 @pytest.fixture(scope="module")

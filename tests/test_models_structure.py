@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import timm
 import torch
+from support.random_weights import seeded
 from timm.models.beit import Beit
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
@@ -15,28 +16,15 @@ from torchvision.models import SwinTransformer
 
 from dix.baselines.attention import Gae
 from dix.baselines.cam import GradCam
-from dix.classifier import Classifier, Weights, prepare
+from dix.classifier import Classifier, Weights
 from dix.explainer import Dix, Explainer, PathIntegral
 from dix.layout import CHANNELS_FIRST, ChannelsLast, Layout, Tokens
 from dix.look import SPOTS, follows, sight, spotted
-from dix.models.sources import seeded_initialisation
 from dix.models.structure import Structure, structure
 from dix.passes import Passes
 
 SIDE = 64
 VIT = {"img_size": SIDE, "patch_size": 8, "embed_dim": 24, "depth": 4, "num_heads": 3, "num_classes": 5}
-
-
-def seeded(build: Callable[[], nn.Module]) -> nn.Module:
-    """A network whose weights are all random, and large enough for places and tokens to differ."""
-    with seeded_initialisation(0):
-        network = build()
-        for name, value in network.named_parameters():
-            if value.ndim > 1 and "norm" not in name:
-                nn.init.normal_(value, std=0.15)
-            elif not value.any() and "bias" not in name:
-                nn.init.ones_(value)
-    return prepare(network)
 
 
 def classifier_of(network: nn.Module, found: Structure, side: int = SIDE) -> Classifier:

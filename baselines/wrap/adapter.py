@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from copy import deepcopy
@@ -111,7 +112,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Adapter:
+class Adapter(ABC):
     """A method of a library.
 
     arguments: for the library's own class or function, by the names that it has there. layer: where the method explains
@@ -138,25 +139,25 @@ class Adapter:
             self.check()
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """The method's name within its library."""
-        raise NotImplementedError
 
+    @abstractmethod
     def check(self) -> None:
         """Raise ValueError where the library has no such method or argument."""
-        raise NotImplementedError
 
+    @abstractmethod
     def uses_layer(self) -> bool:
         """Whether the method explains a layer."""
-        raise NotImplementedError
 
     def lacks(self, network: nn.Module) -> str:
         """Why the library's method would give wrong numbers for a network, or ""."""
         return ""
 
+    @abstractmethod
     def attribute(self, case: Case) -> Tensor | np.ndarray:
         """[1, C, h, w], [C, h, w], [1, h, w] or [h, w] for one image, from the library."""
-        raise NotImplementedError
 
     def default_reduction(self) -> Reduction:
         """What `reduction` is where nobody said."""

@@ -16,22 +16,10 @@ from timm.models.pvt_v2 import PyramidVisionTransformerV2
 from torch import Tensor, nn
 from torchvision.models import SwinTransformer
 
-from dix.classifier import Classifier, Weights, prepare
-from dix.models.sources import seeded_initialisation
+from dix.classifier import Classifier, Weights
+from support.random_weights import seeded
 
 SIDE = 64
-
-
-def seeded(build: Callable[[], nn.Module]) -> nn.Module:
-    """A network whose weights are all random, and large enough for places and tokens to differ."""
-    with seeded_initialisation(0):
-        network = build()
-        for name, value in network.named_parameters():
-            if value.ndim > 1 and "norm" not in name:
-                nn.init.normal_(value, std=0.15)
-            elif not value.any() and "bias" not in name:
-                nn.init.ones_(value)
-    return prepare(network)
 
 
 def hierarchy(build: Callable[[], nn.Module], dtype: torch.dtype = torch.float64) -> Classifier:

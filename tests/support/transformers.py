@@ -9,24 +9,25 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torchvision.models import VisionTransformer as TorchvisionViT
 
-from dix.classifier import Classifier, Weights, prepare
+from dix.baselines.attention import AttentionRollout, Gae
+from dix.baselines.cam import GradCam
+from dix.baselines.t_attr import TransformerAttribution
+from dix.classifier import Classifier, Weights
+from dix.explainer import Dix, Explainer, PathIntegral
 from dix.models.looked import looked
-from dix.models.sources import seeded_initialisation
+from support.random_weights import seeded
 
 SIDE, PATCH, DIM, HEADS, CLASSES = 32, 4, 24, 3, 5
 SHAPE = {"img_size": SIDE, "patch_size": PATCH, "embed_dim": DIM, "num_heads": HEADS, "num_classes": CLASSES}
 
-
-def seeded(build: Callable[[], nn.Module], std: float = 0.15) -> nn.Module:
-    """What `build` makes, ready to be explained; its weights do not depend on what was drawn before."""
-    with seeded_initialisation(0):
-        network = build()
-        for name, value in network.named_parameters():
-            if value.ndim > 1 and "norm" not in name:
-                nn.init.normal_(value, std=std)
-            elif not value.any() and "bias" not in name:
-                nn.init.ones_(value)
-    return prepare(network)
+#: One method of each kind, with few steps.
+METHODS: dict[str, Explainer] = {
+    "gc": GradCam(),
+    "dix3": Dix(path=PathIntegral(steps=3)),
+    "gae": Gae(),
+    "rollout": AttentionRollout(),
+    "t_attr": TransformerAttribution(),
+}
 
 
 def seen(build: Callable[[], nn.Module], side: int = SIDE) -> Classifier:
