@@ -24,7 +24,7 @@ from dix.capture import gradients
 from dix.classifier import Classifier
 from dix.integrate import Rule, quadrature
 from dix.passes import Passes, Score, halving, rows
-from dix.precision import Precision, check_precision, evaluator
+from dix.precision import Precision, check_precision, evaluator, images_together
 
 PathRule = Rule | Literal["endpoints"]
 Colour = Literal["mean_colour", "black", "white"]
@@ -108,8 +108,9 @@ class GuidedIntegratedGradients:
     steps: N; the default costs 2 N = 50 F. fraction: 0 to 1. max_dist: 0 (nearly IG) to 1 (free). baseline, score,
     reduction: as in IntegratedGradients. The authors' release defaults to 200 steps, 0.25 and 0.02. precision: with
     "native" single precision, rounding decides which of two nearly equal gradients moves first, one pixel that moves
-    changes gradients by percents, and the map comes to depend on the batch size (correlations below 0.5 occur).
-    "double" takes two to three times as long on a CPU.
+    changes gradients by percents, and the map comes to depend on the batch size (correlations below 0.5 occur). "double"
+    settles that for every batch and processor, and takes two to four times as long on a CPU; "alone" settles it for
+    every batch on one machine, but another processor or number of threads may still draw another map.
     """
 
     version: ClassVar[int] = 1
@@ -160,7 +161,7 @@ class GuidedPath:
         classifier = passes.classifier
         inputs = classifier.normalise(passes.images.double())  # float64: distances are told apart to 1e-9
         z = classifier.normalise(colour(self.baseline, classifier).double())
-        parts = torch.arange(len(inputs), device=inputs.device).split(max(1, chunk))
+        parts = torch.arange(len(inputs), device=inputs.device).split(images_together(self.precision, chunk))
         return torch.cat([self._walk(passes, z.expand_as(inputs[part]), inputs[part], part) for part in parts])
 
     def _walk(self, passes: Passes, start: Tensor, end: Tensor, images: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from dix.classifier import Classifier
 from dix.explainer import Rollout
 from dix.look import spotted
 from dix.passes import Passes, halving
-from dix.precision import Precision, check_precision, evaluator
+from dix.precision import Precision, check_precision, evaluator, images_together
 
 _EPS = 1e-9  #: keeps R / z finite
 LOST = 0.01  #: largest share of the logit's relevance that the operations may lose, their losses added up
@@ -112,7 +112,7 @@ def propagated(passes: Passes, layers: Sequence[str], precision: Precision = "do
 
 def _propagated(passes: Passes, layers: Sequence[str], precision: Precision, chunk: int) -> Relevances:
     images = torch.arange(len(passes.images), device=passes.images.device)
-    parts = [_propagated_of(passes, layers, precision, part) for part in images.split(max(1, chunk))]
+    parts = [_propagated_of(passes, layers, precision, part) for part in images.split(images_together(precision, chunk))]
     whole = {name: torch.cat([part.of[name] for part in parts]) for name in layers}
     return Relevances(whole, torch.cat([part.lost for part in parts]))
 

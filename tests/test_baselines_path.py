@@ -228,8 +228,7 @@ def test_guided_ig_equals_saliency(name: str, fraction: float, max_dist: float) 
 
 
 @pytest.mark.numeric
-@pytest.mark.numeric
-@pytest.mark.parametrize("precision", ["double", "native"])
+@pytest.mark.parametrize("precision", ["double", "native", "alone"])
 def test_guided_ig_of_a_single_precision_network_draws_saliencys_map(precision: str) -> None:
     made = classifier("resnet")
     oracle = pair_maps(passes_of(made), PairGuidedIG(), x_steps=8, fraction=0.5, max_dist=1.0).abs().sum(dim=1)
@@ -251,6 +250,17 @@ def test_guided_ig_of_a_trained_network_does_not_depend_on_the_batch() -> None:
     alone = method.explain(Passes(made, pixels[1:]))
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-6 * float(alone.max()))
     assert before == {name: tensor.data_ptr() for name, tensor in network.state_dict().items()}
+
+
+@pytest.mark.numeric
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_guided_ig_of_images_alone_is_the_same_to_the_bit_in_every_batch(chunk: int) -> None:
+    made = classifier("resnet").to("cpu", torch.float32)
+    pictures = images(4).float()
+    method = GuidedIntegratedGradients(steps=6, precision="alone")
+    together = method.explain(Passes(made, pictures, chunk=chunk))
+    for i in range(4):
+        assert torch.equal(method.explain(Passes(made, pictures[i : i + 1], chunk=32))[0], together[i])
 
 
 def test_guided_ig_moves_features_of_small_gradient_first() -> None:
@@ -477,7 +487,7 @@ def test_nothing_is_left_behind_also_after_an_exception(method: Explainer) -> No
         (lambda: IntegratedGradients(score="loss"), "score: expected one of logit, probability"),
         (lambda: GuidedIntegratedGradients(fraction=1.5), "fraction: expected a number from 0 to 1, got 1.5"),
         (lambda: GuidedIntegratedGradients(max_dist=-1), "max_dist"),
-        (lambda: GuidedIntegratedGradients(precision="half"), "precision: expected one of double, native, got 'half'"),
+        (lambda: GuidedIntegratedGradients(precision="half"), "precision: expected one of double, native, alone, got 'half'"),
         (lambda: BlurIntegratedGradients(max_sigma=0), "max_sigma: expected a number above 0"),
         (lambda: BlurIntegratedGradients(border="reflect"), "border: expected one of"),
         (lambda: BlurIntegratedGradients(reduction="mean"), "reduction: expected one of"),

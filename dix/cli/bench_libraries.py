@@ -142,5 +142,6 @@ LIBRARIES: dict[str, tuple[Callable[[Classifier, Tensor, int], None], float, str
     "ac": (_ablation, ABLATED, f"grad-cam, {ABLATED:.1%} of the channels timed and scaled"),
     "fg": (_full_gradient, 1.0, "grad-cam"),
     "gig": (_guided, 1.0, "saliency, {steps} steps"),
+    "gig_alone": (_guided, 1.0, "saliency, {steps} steps"),
     "big": (_blur, 1.0, "saliency, {steps} steps"),
 }
