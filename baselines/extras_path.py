@@ -86,11 +86,11 @@ class SmoothGrad:
 
 def _noise(passes: Passes, part: Rows) -> Tensor:
     """[p, b, 3, S, S] standard normal numbers, a stream for each image and sample."""
-    shape = passes.images.shape[1:]
+    shape, images = passes.images.shape[1:], part.images.tolist()
     drawn = [
         torch.randn(shape, generator=passes.generator(image, f"smooth_grad {sample}"))
         for sample in part.points.tolist()
-        for image in part.images.tolist()
+        for image in images
     ]
     return torch.stack(drawn).view(len(part.points), len(part.images), *shape).to(passes.images)
 
@@ -145,10 +145,11 @@ class Rise:
 
     def _masks(self, passes: Passes, part: Rows) -> Tensor:
         """[p, b, S, S] masks, a stream for each image and mask."""
+        images = part.images.tolist()
         drawn = [
             self._mask(passes.generator(image, f"rise {mask}"), passes.size)
             for mask in part.points.tolist()
-            for image in part.images.tolist()
+            for image in images
         ]
         return torch.stack(drawn).view(len(part.points), len(part.images), *passes.size).to(passes.images)
 

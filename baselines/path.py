@@ -108,9 +108,9 @@ class GuidedIntegratedGradients:
     steps: N; the default costs 2 N = 50 F. fraction: 0 to 1. max_dist: 0 (nearly IG) to 1 (free). baseline, score,
     reduction: as in IntegratedGradients. The authors' release defaults to 200 steps, 0.25 and 0.02. precision: with
     "native" single precision, rounding decides which of two nearly equal gradients moves first, one pixel that moves
-    changes gradients by percents, and the map comes to depend on the batch size (correlations below 0.5 occur). "double"
-    settles that for every batch and processor, and takes two to four times as long on a CPU; "alone" settles it for
-    every batch on one machine, but another processor or number of threads may still draw another map.
+    changes gradients by percents, and the map comes to depend on the batch size (correlations below 0.5 occur).
+    "double" settles that for every batch and processor, and takes two to four times as long on a CPU; "alone" settles
+    it for every batch on one machine, but another processor or number of threads may still draw another map.
     """
 
     version: ClassVar[int] = 1

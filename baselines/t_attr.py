@@ -112,7 +112,9 @@ def propagated(passes: Passes, layers: Sequence[str], precision: Precision = "do
 
 def _propagated(passes: Passes, layers: Sequence[str], precision: Precision, chunk: int) -> Relevances:
     images = torch.arange(len(passes.images), device=passes.images.device)
-    parts = [_propagated_of(passes, layers, precision, part) for part in images.split(images_together(precision, chunk))]
+    parts = [
+        _propagated_of(passes, layers, precision, part) for part in images.split(images_together(precision, chunk))
+    ]
     whole = {name: torch.cat([part.of[name] for part in parts]) for name in layers}
     return Relevances(whole, torch.cat([part.lost for part in parts]))
 

@@ -487,7 +487,10 @@ def test_nothing_is_left_behind_also_after_an_exception(method: Explainer) -> No
         (lambda: IntegratedGradients(score="loss"), "score: expected one of logit, probability"),
         (lambda: GuidedIntegratedGradients(fraction=1.5), "fraction: expected a number from 0 to 1, got 1.5"),
         (lambda: GuidedIntegratedGradients(max_dist=-1), "max_dist"),
-        (lambda: GuidedIntegratedGradients(precision="half"), "precision: expected one of double, native, alone, got 'half'"),
+        (
+            lambda: GuidedIntegratedGradients(precision="half"),
+            "precision: expected one of double, native, alone, got 'half'",
+        ),
         (lambda: BlurIntegratedGradients(max_sigma=0), "max_sigma: expected a number above 0"),
         (lambda: BlurIntegratedGradients(border="reflect"), "border: expected one of"),
         (lambda: BlurIntegratedGradients(reduction="mean"), "reduction: expected one of"),
