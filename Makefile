@@ -110,6 +110,10 @@ embedded: $(STAMP) ## Most methods and metrics on the embedded networks, photos 
 	$(DIX) run experiment=embedded_vit
 	$(DIX) report embedded
 
+.PHONY: gpu-check
+gpu-check: $(STAMP) ## On a machine with a GPU: agreement, determinism, speed and memory, into results/gpu: some ten minutes
+	$(BIN)/python scripts/gpu_check.py $(OVERRIDES)
+
 SHARDS ?= 8
 
 .PHONY: slurm-table1

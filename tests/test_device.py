@@ -67,9 +67,8 @@ def test_maps_on_the_device_are_the_processors(kind: str) -> None:
     for name, method in methods.items():
         there: Tensor = method.explain(Passes(made, images.to(DEVICE))).cpu()
         scale = float(here[name].abs().max())
-        torch.testing.assert_close(
-            there, here[name], rtol=1e-6, atol=1e-7 * scale, msg=lambda m, name=name: f"{name}: {m}"
-        )
+        allowed = 1e-7 * scale + 1e-6 * here[name].abs()
+        assert ((there - here[name]).abs() <= allowed).all(), name
 
 
 def reads(method: Explainer, made: Classifier, side: int, count: int) -> int:

@@ -15,7 +15,7 @@ from dix.seeding import generator
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to time."""
-    kinds = parser.add_subparsers(dest="kind", required=True, metavar="methods|libraries|metrics")
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="methods|libraries|metrics|networks")
     methods = kinds.add_parser("methods", help="images per second and forwards, compared with the literal way")
     add_overrides(methods, "model=resnet101 model.weights=random method=[dix3,gc] ...")
     methods.add_argument("--batch", type=int, default=8, help="images explained together")
@@ -27,11 +27,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     metrics = kinds.add_parser("metrics", help="every metric, and SIC and AIC compared with saliency")
     metrics.add_argument("--side", type=int, default=224, help="images' height and width in pixels")
     metrics.add_argument("--images", type=int, default=3, choices=(1, 2, 3))
+    networks = kinds.add_parser("networks", help="passes a second: plain, channels last, folded, compiled, ...")
+    add_overrides(networks, "model=resnet101 model.weights=random")
+    networks.add_argument("--batch", type=int, default=8, help="images in one pass")
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Print the machine and the table."""
-    return {"methods": _methods, "libraries": _libraries, "metrics": _metrics}[arguments.kind](arguments)
+    return {"methods": _methods, "libraries": _libraries, "metrics": _metrics, "networks": _networks}[arguments.kind](
+        arguments
+    )
 
 
 def _methods(arguments: argparse.Namespace) -> int:
@@ -57,6 +62,17 @@ def _libraries(arguments: argparse.Namespace) -> int:
     print(f"{'':<6} {'here':>9} {'library':>9} {'ratio':>9}  CPU seconds an image")
     for row in library_timings(model, dict(chosen.methods), images, arguments.steps):
         print(row, flush=True)
+    return 0
+
+
+def _networks(arguments: argparse.Namespace) -> int:
+    from dix.bench.run.rates import HEADER, rates
+
+    model = open_job(composed([*overrides_of(arguments), "method=[]", "metric=[]"])).classifier
+    print(f"{runtime.machine(model.device)}; weights: {model.weights.source}; batch {arguments.batch}")
+    print(HEADER)
+    for rate in rates(model, arguments.batch):
+        print(rate, flush=True)
     return 0
 
 

@@ -142,7 +142,7 @@ def _fit(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> bool:
 
 
 def _channels_last(network: nn.Module) -> nn.Module:
-    return network.to(memory_format=torch.channels_last)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _last(images: Tensor) -> Tensor:
