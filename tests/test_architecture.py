@@ -22,6 +22,9 @@ ALLOWED = {
     "dix.bench.run": {"dix", "dix.files", "dix.bench.store", "dix.bench.tables", "dix.metrics", "dix.datasets"},
     "dix.bench.tables": {"dix.bench.store", "dix.metrics"},
     "dix.bench.report": {"dix", "dix.files", "dix.bench.store", "dix.bench.tables"},
+    "dix.bench.share": {
+        "dix", "dix.files", "dix.datasets", "dix.bench.store", "dix.bench.tables", "dix.bench.report",
+    },
     "dix.bench.sanity": {
         "dix", "dix.files", "dix.bench.store", "dix.bench.run", "dix.bench.tables", "dix.bench.report",
         "dix.metrics", "dix.datasets",
@@ -30,7 +33,7 @@ ALLOWED = {
 #: The modules of these packages that name no concrete metric or data set, which is all that the engine may know.
 ABSTRACT = {
     "dix.metrics": {"answers", "api", "axis", "derived"},
-    "dix.datasets": {"api", "loader", "preprocess", "subset"},
+    "dix.datasets": {"api", "loader", "preprocess", "subset", "unpack"},
 }
 #: Top-level folders that are rooms of `dix`.
 FOLDERS = ("metrics", "datasets", "baselines")

@@ -150,7 +150,7 @@ def _take_from_jobs(store: ResultStore, digests: Collection[str]) -> None:
                 store.forget(kind, key)
         elif len(cells) < len(record["cells"]):
             ends = _ends(record, {cell: cell for cell in cells})
-            store.write_json("jobs", key, {**record, "cells": cells, **ends, **_at_rest(record)})
+            store.write_json("jobs", key, {**record, "cells": cells, **ends, **at_rest(record)})
 
 
 def _ends(record: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, Any]:
@@ -177,10 +177,10 @@ def _name(name: str, old: str, new: str) -> str:
 
 def _in_job(record: Mapping[str, Any], old: str, new: str, digests: Mapping[str, str]) -> dict[str, Any]:
     spelt = {digest: digests.get(digest, digest) for digest in record["cells"]}
-    return {"cells": sorted(spelt.values()), **_ends(record, spelt), **_at_rest(record)}
+    return {"cells": sorted(spelt.values()), **_ends(record, spelt), **at_rest(record)}
 
 
-def _at_rest(record: Mapping[str, Any]) -> dict[str, Any]:
+def at_rest(record: Mapping[str, Any]) -> dict[str, Any]:
     """The state of a job that is not running: a record that is written now must not pass for a sign of life."""
     return {"state": STOPPED} if record["state"] == RUNNING else {}
 
