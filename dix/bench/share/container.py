@@ -55,7 +55,9 @@ def write(path: Path, files: Mapping[str, Path], manifest: Mapping[str, Any]) ->
 
     Raises ValueError where the manifest or a name is not what readers accept, or all is too large.
     """
-    listed = {name: {"bytes": file.stat().st_size, "sha256": _sum_of(file)} for name, file in sorted(files.items())}
+    listed: dict[str, dict[str, Any]] = {
+        name: {"bytes": file.stat().st_size, "sha256": _sum_of(file)} for name, file in sorted(files.items())
+    }
     whole = {"format": FORMAT, "version": VERSION, **manifest, "files": listed}
     content = json.dumps(whole, indent=1, sort_keys=True, allow_nan=False).encode()
     wrong = misfit(whole, schema("pack")) or next((f"{n!r} has no place" for n in files if not fits(n)), "")
