@@ -67,6 +67,11 @@ lint: $(STAMP) ## Style and formatting
 type: $(STAMP) ## Types
 	$(BIN)/mypy
 
+.PHONY: docs
+docs: $(STAMP) ## The documentation site, in site/: no page of it asks another host for anything
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "site/index.html; with search: $(BIN)/python -m http.server --directory site"
+
 # Folder of imagenet/, imagenet_seg/, coco/ and voc/; images of each that are drawn at random; further overrides.
 DATA ?=
 LIMIT ?=
@@ -142,4 +147,4 @@ sanity: $(STAMP) ## Randomise weights and labels (thesis, Figures 4-9, embedded)
 
 .PHONY: clean
 clean: ## Remove caches and the demo's and smoke run's stored rows (never other results)
-	rm -rf .pytest_cache .mypy_cache .ruff_cache build dist results/demo/store results/demo/images results/smoke
+	rm -rf .pytest_cache .mypy_cache .ruff_cache build dist site results/demo/store results/demo/images results/smoke

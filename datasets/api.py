@@ -34,11 +34,12 @@ class LeftOut:
 class Record:
     """One image as the data set has it, before any resize.
 
-    id: unique in the data set and stable between machines (a file name, never an absolute path).
-    image: RGB, upright (EXIF orientation applied).
-    label: class index in the data set's label space, or None.
-    mask: [height, width] int8 of the image's size: 1 object, 0 background, VOID neither; or None.
-    content: digest of everything that was read for the image, as the data set's `content` gives it; or "".
+    Attributes:
+        id: Unique in the data set and stable between machines (a file name, never an absolute path).
+        image: RGB, upright (EXIF orientation applied).
+        label: Class index in the data set's label space, or None.
+        mask: [height, width] int8 of the image's size: 1 object, 0 background, VOID (-1) neither; or None.
+        content: Digest of everything that was read for the image, as the data set's `content` gives it; or "".
     """
 
     id: str
@@ -52,12 +53,13 @@ class Record:
 class Dataset(Protocol):
     """A readable set of images. Ids and labels are known without decoding a single image.
 
-    name: as in configuration files and result rows.
-    label_space: which classes the labels mean ("imagenet", "mnist"), or None where there are no labels. Labels are
-        compared with a model's outputs only where the spaces are equal.
-    ids: every image's id, in the data set's own order; UTF-8 text without control characters.
-    labels: every image's class index or None, in the order of the ids.
-    class_names: readable names of classes by index, for pictures and messages; those that are known.
+    Attributes:
+        name: As in configuration files and result rows.
+        label_space: Which classes the labels mean ("imagenet", "mnist"), or None where there are no labels. Labels are
+            compared with a model's outputs only where the spaces are equal.
+        ids: Every image's id, in the data set's own order; UTF-8 text without control characters.
+        labels: Every image's class index or None, in the order of the ids.
+        class_names: Readable names of classes by index, for pictures and messages; those that are known.
     """
 
     @property
@@ -72,7 +74,14 @@ class Dataset(Protocol):
     def class_names(self) -> Mapping[int, str]: ...
 
     def read(self, index: int) -> Record:
-        """Decode the image `ids[index]`. Raises CorruptSample (the file and the fault named)."""
+        """Decode one image.
+
+        Args:
+            index: Its place in `ids`.
+
+        Raises:
+            CorruptSample: It cannot be read; the file and the fault are named.
+        """
         ...
 
     def fingerprint(self) -> str:
@@ -85,7 +94,14 @@ class HasContent(Protocol):
     """A data set that knows an image's digest without decoding it."""
 
     def content(self, index: int) -> str:
-        """Digest of all that is read for `ids[index]`: image, mask or annotation, label. Raises CorruptSample."""
+        """Digest of all that is read for an image: image, mask or annotation, label.
+
+        Args:
+            index: Its place in `ids`.
+
+        Raises:
+            CorruptSample: It cannot be read.
+        """
         ...
 
 

@@ -29,10 +29,11 @@ LABEL_SPACES: Mapping[str, int] = MappingProxyType({"imagenet": 1000, "mnist": 1
 class Weights:
     """Where a network's weights come from.
 
-    source: one line for people ("torchvision IMAGENET1K_V1", "random, seed 0", a file's name without its folder).
-    trained: False for random weights, which every table then says.
-    note: what a reader of the numbers must know ("few-shot head on 24 photos"), or "".
-    published_top1: accuracy in percent that the weights' publisher states for ImageNet, or None.
+    Attributes:
+        source: One line for people ("torchvision IMAGENET1K_V1", "random, seed 0", a file's name without its folder).
+        trained: False for random weights, which every table then says.
+        note: What a reader of the numbers must know ("few-shot head on 24 photos"), or "".
+        published_top1: Accuracy in percent that the weights' publisher states for ImageNet, or None.
     """
 
     source: str
@@ -45,12 +46,13 @@ class Weights:
 class Attention:
     """The attention of a Vision Transformer between all of its T tokens.
 
-    layers: names of the modules that return each block's matrices [B, heads, T, T], first block first.
-    prefix: tokens before the image's patches (1: a class token; more: registers, a distillation token; a query that
-        pools the tokens counts as one).
-    readout: indices of the tokens whose mean the head reads: the class token, or all patches.
-    places: by block, the index of the token of the matrix's first row and of that of its first column; (): all are
-        between all tokens. A block may see fewer tokens, or be read by one of them alone: [B, heads, Q, K].
+    Attributes:
+        layers: Names of the modules that return each block's matrices [B, heads, T, T], first block first.
+        prefix: Tokens before the image's patches (1: a class token; more: registers, a distillation token; a query that
+            pools the tokens counts as one).
+        readout: Indices of the tokens whose mean the head reads: the class token, or all patches.
+        places: By block, the index of the token of the matrix's first row and of that of its first column; (): all are
+            between all tokens. A block may see fewer tokens, or be read by one of them alone: [B, heads, Q, K].
     """
 
     layers: tuple[str, ...]
@@ -62,21 +64,23 @@ class Attention:
 class Classifier:
     """A classification network with everything an explanation method may ask of it.
 
-    name: as in configuration files and result rows.
-    network: maps normalised images [B, 3, S, S] to logits [B, K]. It is put into evaluation mode, frozen, and its
-        in-place activations are made out-of-place, so that captured tensors stay what they were.
-    mean, std: the normalisation of pixels in [0, 1], one value a channel.
-    input_size: S, in pixels.
-    layers: dotted module names by alias: "last" (L), "second" (L-1) and "third" (L-2), and any others.
-    kind: "cnn" (activations are maps) or "vit" (blocks of tokens with visible attention matrices).
-    layouts: by module name, how what a layer of a "cnn" returns lies over the image; one left out: [B, C, h, w].
-    attention: of a "vit"; None: as timm's VisionTransformer names its modules.
-    weights: where they come from.
-    label_space: which classes the outputs mean ("imagenet", "mnist"), or None if unknown.
-    classes: [K] index within the label space of each output; None: output i is class i.
-    names: [K] what each output is called; None: as the label space has it.
-    recommended: how the checkpoint's publisher resizes images (settings of datasets.preprocess.Preprocess).
-    probability: "softmax" of the logits, or a "sigmoid" for each class (a multi-label head).
+    Args:
+        name: As in configuration files and result rows.
+        network: Maps normalised images [B, 3, S, S] to logits [B, K]. It is put into evaluation mode, frozen, and its
+            in-place activations are made out-of-place, so that captured tensors stay what they were.
+        mean: What is taken off pixels in [0, 1], one value a channel.
+        std: What they are divided by then, one value a channel.
+        input_size: S, in pixels.
+        layers: Dotted module names by alias: "last" (L), "second" (L-1) and "third" (L-2), and any others.
+        kind: "cnn" (activations are maps) or "vit" (blocks of tokens with visible attention matrices).
+        weights: Where they come from.
+        label_space: Which classes the outputs mean ("imagenet", "mnist"), or None if unknown.
+        classes: [K] index within the label space of each output; None: output i is class i.
+        recommended: How the checkpoint's publisher resizes images (settings of `dix.datasets.preprocess.Preprocess`).
+        layouts: By module name, how what a layer of a "cnn" returns lies over the image; one left out: [B, C, h, w].
+        attention: Of a "vit"; None: as timm's VisionTransformer names its modules.
+        probability: "softmax" of the logits, or a "sigmoid" for each class (a multi-label head).
+        names: [K] what each output is called; None: as the label space has it.
     """
 
     def __init__(

@@ -41,7 +41,9 @@ NORMALISE: Mapping[Normalise, Callable[[Tensor], Tensor]] = {
 class Explainer(Protocol):
     """A method that explains. Implementations are frozen dataclasses of hyper-parameters.
 
-    label: the name that tables print. extra: True for methods that the thesis's tables do not have.
+    Attributes:
+        label: The name that tables print.
+        extra: True for methods that the thesis's tables do not have.
     """
 
     @property
@@ -50,11 +52,25 @@ class Explainer(Protocol):
     def extra(self) -> bool: ...
 
     def unsupported(self, classifier: Classifier) -> str:
-        """Why the method cannot explain this classifier, or "" if it can."""
+        """Why a classifier cannot be explained.
+
+        Args:
+            classifier: The classifier that somebody wants to explain.
+
+        Returns:
+            The reason, which tables show instead of a number; "" where there is none.
+        """
         ...
 
     def explain(self, passes: Passes) -> Tensor:
-        """[B, h, w] explanation maps, at any resolution, larger where more relevant; signed where the method is."""
+        """Explain a batch.
+
+        Args:
+            passes: The batch, and all evidence about it.
+
+        Returns:
+            [B, h, w] explanation maps, at any resolution, larger where more relevant; signed where the method is.
+        """
         ...
 
 
@@ -62,8 +78,11 @@ class Explainer(Protocol):
 class PathIntegral:
     """The curve from the baseline to the activation and how the integral along it is summed (Eq. 4 and 5).
 
-    steps: N. rule: the quadrature; "right" is Eq. 5. baseline: z, for CNNs (attention starts at zero, Sec. 4.1).
-    score: what is differentiated, the target's "logit" or its "probability".
+    Attributes:
+        steps: N.
+        rule: The quadrature: "right" (Eq. 5), "left", "midpoint", "trapezoid" or "gauss".
+        baseline: z, for CNNs (attention starts at zero, Sec. 4.1): "channel_min", "zero", "mean" or "noise".
+        score: What is differentiated, the target's "logit" or its "probability".
     """
 
     version: ClassVar[int] = 1
@@ -174,8 +193,10 @@ class Rollout:
     R = (E_B + I) ... (E_2 + I)(E_1 + I), later blocks on the left; the row of CLS (the mean of the rows that the head
     reads, where it reads others) without the entries of the prefix tokens, shaped as the grid of patches.
 
-    residual: add the identity, for the skip connection. normalise_rows: scale the rows of E + I to sum to 1.
-    product: multiply the blocks' matrices; False: sum the rows of CLS instead (the thesis's footnote 1).
+    Attributes:
+        residual: Add the identity, for the skip connection.
+        normalise_rows: Scale the rows of E + I to sum to 1.
+        product: Multiply the blocks' matrices; False: sum the rows of CLS instead (the thesis's footnote 1).
     """
 
     version: ClassVar[int] = 1
@@ -214,12 +235,22 @@ class Dix:
     `normalise` says. ViT: x is the attention of the last blocks, z = 0, and phi with psi is Gradient
     Rollout, whose result has no factor h since it is a map over patches already.
 
-    depth: |S|, 1 to 3. phi: "product" (r g, the thesis) or "gradient" (g, DIX-GRADS); "rectified" (ReLU(r) ReLU(g)) or
-    "positive_gradient" (ReLU(g)). combine: "mean" (Eq. 6), "sum" or "product" (DIX-MUL) of the layers' maps.
-    normalise: what is done to each layer's map before they are combined. "positive": cut off what is negative and
-    divide by the maximum; "maximum": divide by the maximum alone, which leaves 0 where it is; True: scale to [0, 1] by
-    minimum and maximum; False: nothing, and the layer with the largest magnitudes decides alone. docs/reading.md says
-    why the first bears the name.
+    Attributes:
+        depth: |S|, 1 to 3.
+        phi: "product" (r g, the thesis) or "gradient" (g, DIX-GRADS); "rectified" (ReLU(r) ReLU(g)) or
+            "positive_gradient" (ReLU(g)).
+        path: The curve from the baseline to the activation, and how the integral along it is summed.
+        combine: "mean" (Eq. 6), "sum" or "product" (DIX-MUL) of the layers' maps.
+        normalise: What is done to each layer's map before they are combined. "positive": cut off what is negative and
+            divide by the maximum; "maximum": divide by the maximum alone, which leaves 0 where it is; True: scale to
+            [0, 1] by minimum and maximum; False: nothing, and the layer with the largest magnitudes decides alone.
+            docs/reading.md says why the first bears the name.
+        resize: How a layer's map is enlarged to the image: "bilinear", "bicubic" or "nearest".
+        rollout: How attention matrices become a map, for Vision Transformers.
+        per_step: Roll out at every step and sum the rows (the order in which Eq. 5 is printed), instead of once on the
+            mean over the steps; for Vision Transformers.
+        label: The name that tables print.
+        extra: True for readings that the thesis's tables do not have.
     """
 
     version: ClassVar[int] = 1

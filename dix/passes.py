@@ -30,7 +30,11 @@ class Evidence(Protocol[T_co]):
     def __hash__(self) -> int: ...
 
     def compute(self, passes: Passes) -> T_co:
-        """Compute the value; called once per batch."""
+        """Compute the value; called once per batch.
+
+        Args:
+            passes: The batch.
+        """
         ...
 
 
@@ -45,13 +49,14 @@ class Captured:
 class Passes:
     """A batch under explanation.
 
-    classifier: the network.
-    images: [B, 3, S, S] pixels in [0, 1] on the classifier's device.
-    targets: [B] outputs to explain; None: the predicted ones.
-    ids: B image ids, which random numbers derive from; None: "0", "1", ...
-    chunk: the largest number of rows (images times path points) in one forward pass of a tail or a path.
-    seed: of everything random.
-    memo: where evidence is kept once it is computed; None: a dictionary of its own.
+    Args:
+        classifier: The network.
+        images: [B, 3, S, S] pixels in [0, 1] on the classifier's device.
+        targets: [B] outputs to explain; None: the predicted ones.
+        ids: B image ids, which random numbers derive from; None: "0", "1", ...
+        chunk: The largest number of rows (images times path points) in one forward pass of a tail or a path.
+        seed: Of everything random.
+        memo: Where evidence is kept once it is computed; None: a dictionary of its own.
     """
 
     def __init__(

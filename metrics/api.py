@@ -27,10 +27,13 @@ class Predict(Protocol):
     def __call__(
         self, images: Tensor, targets: Tensor, /, *, raw: bool = False, kept: Tensor | None = None
     ) -> Prediction:
-        """What the model says of images [M, 3, H, W] in [0, 1] about targets [M].
+        """What the model says of images about targets.
 
-        raw: hand the pixels to the network as they are, without the normalisation that it was trained with. kept:
-        [M, n] the patches that are fed to it, by their number in the grid, row by row; None feeds all.
+        Args:
+            images: [M, 3, H, W] pixels in [0, 1].
+            targets: [M] outputs whose probability is wanted.
+            raw: Hand the pixels to the network as they are, without the normalisation that it was trained with.
+            kept: [M, n] the patches that are fed to it, by their number in the grid, row by row; None feeds all.
         """
         ...
 
@@ -39,10 +42,11 @@ class Predict(Protocol):
 class Prediction:
     """What the model said about M images.
 
-    probability: [M] probability of each row's target class, in [0, 1].
-    predicted: [M] class of the largest logit.
-    logits: [M, C] of all C classes; None where whoever asked gave only the above, and no other class can be scored.
-    independent: whether each class has a probability of its own, its logit's sigmoid, instead of a softmax's share.
+    Attributes:
+        probability: [M] probability of each row's target class, in [0, 1].
+        predicted: [M] class of the largest logit.
+        logits: [M, C] of all C classes; None where whoever asked gave only the above, and no other class can be scored.
+        independent: Whether each class has a probability of its own, its logit's sigmoid, instead of a softmax's share.
     """
 
     probability: Tensor
@@ -55,16 +59,18 @@ class Prediction:
 class ImageBatch:
     """Everything about a batch of images that does not depend on an explanation map.
 
-    ids: B image ids, unique in the data set; seeds derive from them, never from the position in the batch.
-    images: [B, 3, H, W] pixels in [0, 1], before the model's normalisation.
-    targets: [B] explained class (an index into the model's outputs).
-    clean: the model's prediction on `images` for `targets`.
-    labels: [B] true class as an index into the model's outputs, -1 where unknown.
-    masks: [B, H, W] truth mask (1 object, 0 background, -1 void), or None where the data set has none.
-    has_mask: [B] False where an image has no truth mask although the data set has some.
-    model_mean: the colour that the model's normalisation takes to 0, a pixel value for each channel; None if unknown.
-    patches: rows and columns of the patches that the model takes an image apart into; None: none can be left out.
-    pool: worker processes for CPU work besides the model's forwards, or None: work in this process.
+    Attributes:
+        ids: B image ids, unique in the data set; seeds derive from them, never from the position in the batch.
+        images: [B, 3, H, W] pixels in [0, 1], before the model's normalisation.
+        targets: [B] explained class (an index into the model's outputs).
+        clean: The model's prediction on `images` for `targets`.
+        labels: [B] true class as an index into the model's outputs, -1 where unknown.
+        masks: [B, H, W] truth mask (1 object, 0 background, -1 void), or None where the data set has none.
+        has_mask: [B] False where an image has no truth mask although the data set has some.
+        model_mean: The colour that the model's normalisation takes to 0, a pixel value for each channel; None if
+            unknown.
+        patches: Rows and columns of the patches that the model takes an image apart into; None: none can be left out.
+        pool: Worker processes for CPU work besides the model's forwards, or None: work in this process.
     """
 
     ids: Sequence[str]
@@ -80,7 +86,12 @@ class ImageBatch:
     _memo: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     def once(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """Compute a value that all maps of this batch share, the first time it is asked for."""
+        """Compute a value that all maps of this batch share, the first time it is asked for.
+
+        Args:
+            key: What the value is; equal keys share it.
+            compute: Gives the value.
+        """
         if key not in self._memo:
             self._memo[key] = compute()
         return self._memo[key]
@@ -90,11 +101,13 @@ class ImageBatch:
 class Case:
     """One batch of images together with one method's maps.
 
-    maps: [B, H, W] explanation maps at the images' resolution, finite, in any scale; larger means more relevant.
-        A map that was not finite is handed over as zeros.
-    method: the name of the method that made the maps, "" where there is none.
-    explain: gives the same method's maps [B, H, W] of altered images [B, 3, H, W] for the same targets, or None where
-        the maps come without a method; metrics of a method's steadiness need it.
+    Attributes:
+        batch: The images.
+        maps: [B, H, W] explanation maps at the images' resolution, finite, in any scale; larger means more relevant.
+            A map that was not finite is handed over as zeros.
+        explain: Gives the same method's maps [B, H, W] of altered images [B, 3, H, W] for the same targets, or None
+            where the maps come without a method; metrics of a method's steadiness need it.
+        method: The name of the method that made the maps, "" where there is none.
     """
 
     batch: ImageBatch
@@ -104,7 +117,12 @@ class Case:
     _memo: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     def once(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """Compute a value that all probes and metrics of these maps share (ranks, for one), once."""
+        """Compute a value that all probes and metrics of these maps share (ranks, for one), once.
+
+        Args:
+            key: What the value is; equal keys share it.
+            compute: Gives the value.
+        """
         if key not in self._memo:
             self._memo[key] = compute()
         return self._memo[key]
@@ -114,11 +132,12 @@ class Case:
 class Trace:
     """What the model said about a probe's V altered images of each of B images.
 
-    probability: [B, V] probability of the target class.
-    predicted: [B, V] class of the largest logit.
-    side: what the probe measured besides, by name: [B, V] or [B] (encoded bytes, for one).
-    logits: [B, V, C] of all C classes, from which metrics that score other classes read; None as in `Prediction`.
-    independent: as in `Prediction`.
+    Attributes:
+        probability: [B, V] probability of the target class.
+        predicted: [B, V] class of the largest logit.
+        side: What the probe measured besides, by name: [B, V] or [B] (encoded bytes, for one).
+        logits: [B, V, C] of all C classes, from which metrics that score other classes read; None as in `Prediction`.
+        independent: As in `Prediction`.
     """
 
     probability: Tensor
@@ -137,7 +156,15 @@ class Probe(Protocol):
     """
 
     def trace(self, case: Case, predict: Predict) -> Trace:
-        """Alter the case's images by its maps, ask the model, and return what it said."""
+        """Alter the case's images by its maps, and ask the model.
+
+        Args:
+            case: Images and maps.
+            predict: Asks the model.
+
+        Returns:
+            What it said.
+        """
         ...
 
 
@@ -145,10 +172,11 @@ class Probe(Protocol):
 class Scores:
     """A metric's result for B images: all that a table will ever need of them.
 
-    value: [B] the image's own score in the metric's printed unit (percent, mostly); NaN where it is excluded.
-    parts: [B, P] sufficient statistics, where the summary is not the mean of `value` (P = 0 otherwise).
-    curve: [B, C] the curve behind the score (C = 0 if there is none).
-    reasons: B strings: why the image is excluded, "" where it is not.
+    Attributes:
+        value: [B] the image's own score in the metric's printed unit (percent, mostly); NaN where it is excluded.
+        parts: [B, P] sufficient statistics, where the summary is not the mean of `value` (P = 0 otherwise).
+        curve: [B, C] the curve behind the score (C = 0 if there is none).
+        reasons: B strings: why the image is excluded, "" where it is not.
     """
 
     value: Tensor
@@ -164,7 +192,14 @@ class Scores:
         curve: Tensor | None = None,
         reasons: Sequence[str] | None = None,
     ) -> Scores:
-        """Scores with the parts that a metric does not have filled in as empty."""
+        """Scores with the parts that a metric does not have filled in as empty.
+
+        Args:
+            value: As in the class, and so are the rest.
+            parts: None: no statistics.
+            curve: None: no curve.
+            reasons: None: no image is excluded.
+        """
         empty = value.new_zeros((len(value), 0), dtype=torch.float64)
         return Scores(
             value=value.double(),
@@ -178,7 +213,14 @@ class Summary(Protocol):
     """A data set's score as a function of how often each of its images counts."""
 
     def __call__(self, weights: np.ndarray | None = None, /) -> np.ndarray:
-        """The scores [R] of R resamples with weights [R, n], or [1] with every image once; NaN where none counts."""
+        """The scores of R resamples of n images.
+
+        Args:
+            weights: [R, n] how often each image counts; None: every image once, and R is 1.
+
+        Returns:
+            [R] scores; NaN where no image counts.
+        """
         ...
 
 
@@ -186,17 +228,19 @@ class Summary(Protocol):
 class Metric(Protocol):
     """A score of explanation maps. Implementations are frozen dataclasses of hyper-parameters.
 
-    label: the name that tables print (``DEL``, ``mIoU``).
-    higher_is_better: the direction of improvement; None for a description without one.
-    extra: True for metrics that the thesis's tables do not have.
-    probe: what the model must be asked, or None where the map alone (and the truth) is enough.
-    needs_mask: True where the metric compares with truth masks; images without one are excluded by reason.
     A metric whose curves belong on an axis of their own has an `Axis` by the name `axis` besides; the curves of one
     that has none are drawn at even steps.
     A metric whose score is the mean of its images' values, none of which can lie outside two ends, has these ends as
     `bounds` (low, high): verdicts while a run goes on then hold at every image; see `dix.bench.tables.sequential`.
     A metric may also have `counts_broken` (bool): True where a map that was not finite counts as a map of zeros;
     elsewhere such images are excluded.
+
+    Attributes:
+        label: The name that tables print (``DEL``, ``mIoU``).
+        higher_is_better: The direction of improvement; None for a description without one.
+        extra: True for metrics that the thesis's tables do not have.
+        probe: What the model must be asked, or None where the map alone (and the truth) is enough.
+        needs_mask: True where the metric compares with truth masks; images without one are excluded by reason.
     """
 
     @property
@@ -211,21 +255,40 @@ class Metric(Protocol):
     def needs_mask(self) -> bool: ...
 
     def score(self, case: Case, trace: Trace | None) -> Scores:
-        """Score each image of the case; `trace` is what the model said to `self.probe`."""
+        """Score each image of a case.
+
+        Args:
+            case: Images and maps.
+            trace: What the model said to `self.probe`; None where there is no probe.
+
+        Returns:
+            A score for each image, or the reason why it does not count.
+        """
         ...
 
     def summary(self, value: np.ndarray, parts: np.ndarray, curve: np.ndarray) -> Summary:
         """How n images reduce to the data set's score; excluded images (NaN in `value`) count nowhere.
 
-        value: [n], parts: [n, P], curve: [n, C], as stored.
+        Args:
+            value: [n] as stored.
+            parts: [n, P] as stored.
+            curve: [n, C] as stored.
+
+        Returns:
+            The score as a function of how often each image counts.
         """
         ...
 
 
 def mean_summary(value: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """The (weighted) mean of the images that count: [R], or [1] without weights; NaN where no image counts.
+    """The (weighted) mean of the images that count.
 
-    value: [n] with NaN where excluded. weights: [R, n] or None.
+    Args:
+        value: [n] with NaN where excluded.
+        weights: [R, n] how often each image counts; None: every image once, and R is 1.
+
+    Returns:
+        [R] means; NaN where no image counts.
     """
     kept = ~np.isnan(value)
     weight = np.ones((1, len(value))) if weights is None else np.asarray(weights, dtype=float)

@@ -12,8 +12,11 @@ import numpy as np
 class Axis:
     """The x axis of a metric's curves.
 
-    x: [C] its positions, rising. label: what they are. onto: turns curves as they are stored [n, P] into values at
-    those positions [n, C]; None: the stored curves are those values.
+    Attributes:
+        x: [C] its positions, rising.
+        label: What they are.
+        onto: Turns curves as they are stored [n, P] into values at those positions [n, C]; None: the stored curves are
+            those values.
     """
 
     x: tuple[float, ...]

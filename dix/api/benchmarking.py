@@ -28,21 +28,30 @@ def benchmark(
     The engine, the store and the rows are those of `dix run`: the folder can be gone on with, merged, verified and
     reported from the command line. A run that is interrupted goes on where it was.
 
-    model: a name of `dix list model`, or a classifier (`dix.wrap`). methods, metrics: names, objects, or both in a
-    list; or by the name that rows store, as in {"mine": MyMethod(power=2.0)}.
-    data: a name of `dix list dataset`, a folder of images (with masks: dog.jpg and dog_mask.png), or a data set.
-    protocol: one, or several that share every forward pass they can. out: the results folder; None: results/run.
-    config_dir: a folder of your own configurations, laid out as conf/. run: settings of a run (`dix run --help`), as in
-    limit=100. Other than on the command line, images are decoded in this process (workers=0) unless told otherwise,
-    since a script without ``if __name__ == "__main__"`` can start no others.
+    Args:
+        model: A name of `dix list model`, or a classifier (`dix.wrap`).
+        methods: Names, objects, or both in a list; or by the name that rows store, as in {"mine": MyMethod(power=2.0)}.
+        metrics: The same.
+        data: A name of `dix list dataset`, a folder of images (with masks: dog.jpg and dog_mask.png), or a data set.
+        protocol: One, or several that share every forward pass they can.
+        out: The results folder; None: results/run.
+        config_dir: A folder of your own configurations, laid out as conf/.
+        **run: Settings of a run (`dix run --help`), as in limit=100. Other than on the command line, images are
+            decoded in this process (workers=0) unless told otherwise, since a script without
+            ``if __name__ == "__main__"`` can start no others.
 
-    Raises ValueError that says what is wrong with an argument.
+    Returns:
+        What the results folder holds, earlier rows included.
 
-    >>> import dix
-    >>> results = dix.benchmark("lenet5", ["gc", "random"], ["ins"], "mnist", limit=2, progress=False, out=folder)
-    lenet5--mnist--thesis: 2 images, 4 new rows in ...
-    >>> results.frame()[["method", "metric", "image"]].drop_duplicates().shape
-    (4, 3)
+    Raises:
+        ValueError: It says what is wrong with an argument.
+
+    Examples:
+        >>> import dix
+        >>> results = dix.benchmark("lenet5", ["gc", "random"], ["ins"], "mnist", limit=2, progress=False, out=folder)
+        lenet5--mnist--thesis: 2 images, 4 new rows in ...
+        >>> results.frame()[["method", "metric", "image"]].drop_duplicates().shape
+        (4, 3)
     """
     own = folders(config_dir)
     words, parts = job_words(model, methods, metrics, data, own)

@@ -34,21 +34,30 @@ def explain(
 ) -> Explanations:
     """Which parts of images a network's answer rests on.
 
-    model: a name of `dix list model`, a classifier (`dix.wrap`), or a bare network, which then takes pixels in [0, 1]
-    as they are. images: one or several of: paths, PIL images, arrays [H, W, 3] or [H, W] (8 bits, or numbers in
-    [0, 1]), tensors [3, H, W], [1, H, W] or [B, ...] in [0, 1]. Their size is the network's own afterwards; the
-    normalisation is the classifier's business.
-    method: a name of `dix list method`, a method, or a function f(model, images, targets) -> maps.
-    target: the class to explain, a label or a name, one for all images or one for each; None: the predicted one.
-    config_dir: a folder of your own configurations.
-
     May be called within `torch.no_grad()` and `torch.inference_mode()`. A classifier stays on its device. Nothing is
-    stored. Raises ValueError that says what is wrong with an argument, or why the method cannot explain the network.
+    stored.
 
-    >>> import dix, numpy
-    >>> maps = dix.explain("lenet5", numpy.zeros((32, 32)), method="gc", target=3)
-    >>> maps.maps.shape, maps[0].label
-    ((1, 32, 32), 'class 3')
+    Args:
+        model: A name of `dix list model`, a classifier (`dix.wrap`), or a bare network, which then takes pixels in
+            [0, 1] as they are.
+        images: One or several of: paths, PIL images, arrays [H, W, 3] or [H, W] (8 bits, or numbers in [0, 1]),
+            tensors [3, H, W], [1, H, W] or [B, ...] in [0, 1]. Their size is the network's own afterwards; the
+            normalisation is the classifier's business.
+        method: A name of `dix list method`, a method, or a function f(model, images, targets) -> maps.
+        target: The class to explain, a label or a name, one for all images or one for each; None: the predicted one.
+        config_dir: A folder of your own configurations.
+
+    Returns:
+        The maps [B, S, S] at the network's input size, larger where more relevant, with what they explain.
+
+    Raises:
+        ValueError: It says what is wrong with an argument, or why the method cannot explain the network.
+
+    Examples:
+        >>> import dix, numpy
+        >>> maps = dix.explain("lenet5", numpy.zeros((32, 32)), method="gc", target=3)
+        >>> maps.maps.shape, maps[0].label
+        ((1, 32, 32), 'class 3')
     """
     with ordinary():
         classifier = _classifier(model, images)

@@ -25,8 +25,13 @@ SMALL = 448
 class Explanation:
     """One image's map.
 
-    image: its name. map: [S, S] at the network's input size, larger where more relevant. photo: [H, W, 3] in [0, 1].
-    label: the explained class in words. target: its output. probability: what the network gives it.
+    Attributes:
+        image: Its name.
+        map: [S, S] at the network's input size, larger where more relevant.
+        photo: [H, W, 3] pixels in [0, 1].
+        label: The explained class in words.
+        target: The network's output that it is.
+        probability: What the network gives it.
     """
 
     image: str
@@ -37,12 +42,20 @@ class Explanation:
     probability: float
 
     def overlay(self, side: int = SIDE) -> Image.Image:
-        """The map over the photo in its own shape, the longer side at most so many pixels."""
+        """The map over the photo, in the photo's own shape.
+
+        Args:
+            side: The longer side, at most so many pixels.
+        """
         small, explanation = self._shown(side)
         return Image.fromarray(overlay(small, explanation))
 
     def example(self, method: str) -> Example:
-        """A row of an overview."""
+        """A row of an overview.
+
+        Args:
+            method: The printed name of the map's method.
+        """
         small, explanation = self._shown(SMALL)
         return Example(f"{self.label} {self.probability:.2f}", small, {method: explanation})
 
@@ -56,7 +69,9 @@ class Explanation:
 class Explanations:
     """The maps of some images by one method, in their order.
 
-    each: by image. method: its printed name.
+    Attributes:
+        each: The explanations, one for each image.
+        method: The method's printed name.
     """
 
     each: tuple[Explanation, ...]
@@ -85,7 +100,12 @@ class Explanations:
         return Explanations(self.each[place], self.method) if isinstance(place, slice) else self.each[place]
 
     def overlay(self, index: int = 0, side: int = SIDE) -> Image.Image:
-        """One image's map over its photo."""
+        """One image's map over its photo.
+
+        Args:
+            index: Which image.
+            side: The longer side, at most so many pixels.
+        """
         return self.each[index].overlay(side)
 
     def show(self) -> None:
@@ -100,10 +120,14 @@ class Explanations:
         plt.close(figure)
 
     def save(self, path: str | Path) -> list[Path]:
-        """Keep the maps; the files that were written.
+        """Keep the maps.
 
-        path: a .png for one picture of all; a .npy for the numbers [B, S, S]; anything else is a folder that gets an
-        overlay (.png) and the numbers (.npy) of each image.
+        Args:
+            path: A .png for one picture of all; a .npy for the numbers [B, S, S]; anything else is a folder that gets
+                an overlay (.png) and the numbers (.npy) of each image.
+
+        Returns:
+            The files that were written.
         """
         file = Path(path)
         if file.suffix == ".png":

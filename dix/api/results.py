@@ -33,8 +33,15 @@ LINE = ["protocol", "dataset", "model", "metric"]
 def load_results(folder: str | Path, config_dir: str | Path | None = None) -> Results:
     """The results that a folder holds, whoever computed them; nothing in it is executed.
 
-    folder: its path, or its name under results/. config_dir: a folder of your own configurations, for metrics that they
-    name. Raises ValueError where there are no results.
+    Args:
+        folder: Its path, or its name under results/.
+        config_dir: A folder of your own configurations, for metrics that they name.
+
+    Returns:
+        The results, read when they are asked for.
+
+    Raises:
+        ValueError: There are no results.
     """
     return Results(results_folder(str(folder)), tuple(folders(config_dir)))
 
@@ -52,7 +59,10 @@ class Drawing(Figure):
 class Results:
     """What a results folder holds.
 
-    folder: where it is. folders: of the user's own configurations. metrics: objects of metrics that no file names.
+    Attributes:
+        folder: Where it is.
+        folders: Folders of the user's own configurations.
+        metrics: Objects of metrics that no file names.
     """
 
     folder: Path
@@ -60,9 +70,11 @@ class Results:
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
     def frame(self) -> pd.DataFrame:
-        """Tidy rows, one for each image and score: protocol, dataset, model, method, metric, image, value.
+        """Tidy rows, one for each image and score.
 
-        reason says why an image has no value; note holds remarks that do not exclude it.
+        Returns:
+            Columns protocol, dataset, model, method, metric, image and value; reason says why an image has no value;
+            note holds remarks that do not exclude it.
         """
         rows = self._store.rows()
         return rows[[*NAMES, "image", "value", "reason", "note"]].rename_axis(None)
@@ -74,18 +86,28 @@ class Results:
         return wide[[name for name in self._table.layout.methods if name in wide.columns]]
 
     def scores(self) -> pd.DataFrame:
-        """The same, a row for each score: with its 95 % interval, n images and rank, and the test against the rival.
+        """The same, a row for each score, with the test against the best baseline.
 
-        rival: the best baseline; lead, lead_low, lead_high: how much better than it; p: corrected for all tests.
+        Returns:
+            value with its 95 % interval (low, high), n images and rank; rival: the best baseline; lead, lead_low and
+            lead_high: how much better than it; p: corrected for all tests.
         """
         return pd.DataFrame([_score(cell) for cell in self._table.with_status("measured")])
 
     def compare(self, first: str, second: str) -> pd.DataFrame:
         """Whether one method is better than another, a row for each metric, over the images that count for both.
 
-        lead: how much better `first` is, positive in its favour, with its 95 % interval (low, high). p: of a sign-flip
-        test that both score alike, corrected for all rows; verdict: better, worse, or undecided at this n.
-        Raises ValueError for a method that is not in the results.
+        Args:
+            first: A method's name, as in `table`.
+            second: Another one.
+
+        Returns:
+            lead: how much better `first` is, positive in its favour, with its 95 % interval (low, high); p: of a
+            sign-flip test that both score alike, corrected for all rows; verdict: better, worse, or undecided at this
+            n.
+
+        Raises:
+            ValueError: A method is not in the results.
         """
         known = self._table.layout.methods
         for name in (first, second):
@@ -97,7 +119,14 @@ class Results:
     def plot(self, metric: str) -> Figure:
         """Every method's score with its interval, a panel for each protocol, data set and model.
 
-        Raises ValueError for a metric that is not in the results.
+        Args:
+            metric: A metric's name, as in `table`.
+
+        Returns:
+            A Matplotlib figure, which a notebook shows.
+
+        Raises:
+            ValueError: The metric is not in the results.
         """
         known = self._table.layout.metrics
         if metric not in known:

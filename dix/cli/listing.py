@@ -31,7 +31,7 @@ def main(arguments: argparse.Namespace) -> int:
     for group in groups:
         print(f"{group}:")
         for name, path in files(group, folders).items():
-            print(f"  {name:<22} {_about(path)}".rstrip())
+            print(f"  {name:<22} {about(path)}".rstrip())
     return 0
 
 
@@ -51,7 +51,7 @@ def _libraries(group: str | None) -> int:
     return 0
 
 
-def _about(path: Path) -> str:
+def about(path: Path) -> str:
     """The file's first comment, or the printed label and the class behind it."""
     text = path.read_text(encoding="utf-8")
     comments = [line[1:].strip() for line in text.splitlines() if line.startswith("#") and "@package" not in line]

@@ -32,22 +32,33 @@ def wrap(
 ) -> Classifier:
     """A classifier around a network of your own, which is copied and stays as it is.
 
-    module: maps normalised images [B, 3, size, size], or [B, 1, size, size], to logits [B, K]. What it is gets looked
-    at: one channel or three, logits or shares, where its layers lie over the image, whether its attention is visible.
-    classes: [K] what each output is called, or the index within `label_space` of each output; None: unknown.
-    mean, std: the normalisation of pixels in [0, 1], for each channel or for all; 0 and 1: none. size: a side of its
-    images, in pixels. layers: module names by alias ("last", "second", "third"); None: found. name: in tables and rows.
-    label_space: which labels of data sets its outputs mean, where they mean some ("imagenet").
-    probability: "softmax" of the outputs, or a "sigmoid" for each, where several classes may be there at once.
+    What the network is gets looked at: whether it takes one channel or three, answers logits or shares, where its
+    layers lie over the image, whether its attention is visible.
 
-    Raises ValueError that says what does not fit: an answer that is no row of numbers for each image, another number
-    of outputs than of classes, no layer that lies over the image.
+    Args:
+        module: Maps normalised images [B, 3, size, size], or [B, 1, size, size], to logits [B, K].
+        classes: [K] what each output is called, or the index within `label_space` of each output; None: unknown.
+        mean: What is taken off pixels in [0, 1], for each channel or for all; 0: nothing.
+        std: What they are divided by then; 1: nothing.
+        size: A side of its images, in pixels.
+        layers: Module names by alias ("last", "second", "third"); None: found.
+        name: In tables and rows; None: the module's class.
+        label_space: Which labels of data sets its outputs mean, where they mean some ("imagenet").
+        probability: "softmax" of the outputs, or a "sigmoid" for each, where several classes may be there at once.
 
-    >>> import dix
-    >>> from torch import nn
-    >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
-    >>> dix.wrap(net, classes=["cat", "dog"], mean=0.5, std=0.25, size=8).class_name(1)
-    'dog'
+    Returns:
+        The classifier, on the module's device.
+
+    Raises:
+        ValueError: It says what does not fit: an answer that is no row of numbers for each image, another number of
+            outputs than of classes, no layer that lies over the image.
+
+    Examples:
+        >>> import dix
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+        >>> dix.wrap(net, classes=["cat", "dog"], mean=0.5, std=0.25, size=8).class_name(1)
+        'dog'
     """
     if not isinstance(module, nn.Module):
         raise ValueError(f"module: expected a torch.nn.Module, got {type(module).__name__}")
@@ -77,10 +88,26 @@ def network(
 ) -> Classifier:
     """A classifier of your own from a configuration.
 
-    module: what makes the network: its class, or a function; in YAML a dotted name. arguments: what it is called with.
-    weights: "built" (as the module is made), "random" (the same, but known to be random: tables say so), or the path of
-    a state dict (.safetensors, .pth), of which nothing is executed. seed: of what the module draws while it is made.
-    The rest as in `wrap`, where `input_size` is called `size`.
+    Args:
+        name: In tables and rows.
+        module: What makes the network: its class, or a function; in YAML a dotted name.
+        arguments: What it is called with.
+        weights: "built" (as the module is made), "random" (the same, but known to be random: tables say so), or the
+            path of a state dict (.safetensors, .pth), of which nothing is executed.
+        seed: Of what the module draws while it is made.
+        classes: As in `wrap`, and so are the rest.
+        mean: What is taken off pixels in [0, 1].
+        std: What they are divided by then.
+        input_size: A side of its images, in pixels.
+        layers: Module names by alias; None: found.
+        label_space: Which labels of data sets its outputs mean.
+        probability: "softmax" or "sigmoid".
+
+    Returns:
+        The classifier.
+
+    Raises:
+        ValueError: It says what does not fit.
     """
     with seeded_initialisation(seed):
         made = module(**(arguments or {}))

@@ -1,0 +1,146 @@
+"""What each method can explain, what it costs, and how it looks: docs/methods/measured.json and pictures/ beside it.
+
+    python scripts/measure_methods.py               # the methods that have not been measured yet
+    python scripts/measure_methods.py gc dix3       # these, anew
+
+One photo (scikit-image's cat), the embedded networks, the predicted class. The cost is the CPU time of one thread for
+one map, clean pass and gradients included, over that of one forward pass; methods that differ only in settings which
+cost nothing are measured once. The site's pages are made of the file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dix.bench.run.job import Job
+from dix.cli.config import composed, options
+from dix.cli.construct import job_of
+from dix.explainer import Explainer
+from dix.maps import faults, resize
+from dix.passes import Passes
+from dix.pictures import overlay, without_peaks
+
+FOLDER = Path(__file__).resolve().parent.parent / "docs" / "methods"
+MODELS = ("efficientnet_lite0", "vit_small_embedded")
+PHOTO = "chelsea.png"
+#: Side of a picture and its quality: all of them together stay below 1 MB.
+SIDE, QUALITY = 224, 70
+#: Methods that would take many minutes, with fewer samples; their pages say so.
+FEWER: dict[str, dict[str, Any]] = {"rise": {"masks": 500}, "gig_pair": {"steps": 50}}
+#: Methods that take long, last; and settings that cost nothing.
+LAST = ("smooth_grad", "big", "gig", "gig_pair", "rise", "score_cam")
+FREE = {"label", "extra", "phi", "combine", "normalise"}
+#: Calls that are done within so many seconds are measured three times, and the least counts.
+BRIEF = 0.2
+
+
+@dataclass
+class Bench:
+    """A network with the photo. costs: of methods by what decides them, in forward passes."""
+
+    job: Job
+    costs: dict[Hashable, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        index = list(self.job.dataset.ids).index(PHOTO)
+        self.image = self.job.preprocess.image(self.job.dataset.read(index).image)[None]
+        self.shared = self.passes()
+        with torch.no_grad():
+            self.forward = least(lambda: self.job.classifier.logits(self.image))[0]
+
+    def passes(self) -> Passes:
+        """The photo under explanation, nothing computed yet."""
+        return Passes(self.job.classifier, self.image, ids=[PHOTO])
+
+    def method(self, name: str) -> Explainer:
+        """A method by its name, with fewer samples where it would take too long."""
+        return dataclasses.replace(self.job.methods[name], **FEWER.get(name, {}))  # type: ignore[type-var]
+
+    def measured(self, name: str) -> dict[str, Any]:
+        """The reason why the method cannot explain the network, or its cost and the settings that were changed."""
+        method = self.method(name)
+        if reason := method.unsupported(self.job.classifier):
+            return {"reason": reason}
+        key = decides(method)
+        if key not in self.costs:
+            self.costs[key] = float(f"{least(lambda: method.explain(self.passes()))[0] / self.forward:.2g}")
+        maps = method.explain(self.shared)
+        if faults(maps)[0] == "not finite":
+            return {"reason": "its map is not finite"}
+        draw(maps, self.image, picture(name, self.job.classifier.name))
+        return {"forwards": self.costs[key], **({"settings": FEWER[name]} if name in FEWER else {})}
+
+
+def main(names: Sequence[str]) -> None:
+    """Measure and write after each method, so that a long run may be ended and gone on with."""
+    torch.set_num_threads(1)
+    path, everything = FOLDER / "measured.json", options("method")
+    old: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    known = {name: found for name, found in old.items() if name in everything}
+    wanted = list(names) or sorted(set(everything) - set(known), key=lambda name: (name in LAST, name))
+    if not wanted:
+        return
+    benches = {model: bench(model, everything, known) for model in MODELS}
+    for name in wanted:
+        known[name] = {model: each.measured(name) for model, each in benches.items()}
+        print(name, known[name], flush=True)
+        path.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n", encoding="utf-8")
+
+
+def bench(model: str, names: Sequence[str], known: dict[str, Any]) -> Bench:
+    """A network with what is known of the methods' costs."""
+    words = [f"model={model}", "dataset=photos", "metric=[]", f"method=[{','.join(names)}]"]
+    made = Bench(job_of(composed(words)))
+    for name, found in known.items():
+        if "forwards" in found[model]:
+            made.costs[decides(made.method(name))] = found[model]["forwards"]
+    return made
+
+
+def decides(method: Explainer) -> Hashable:
+    """What decides a method's cost: its class and its settings, but for those that cost nothing."""
+    fields = dataclasses.fields(method)  # type: ignore[arg-type]
+    return type(method), tuple(repr(getattr(method, each.name)) for each in fields if each.name not in FREE)
+
+
+def least(call: Callable[[], Tensor]) -> tuple[float, Tensor]:
+    """CPU seconds of a call, and what it returns."""
+    found, best = Tensor(), float("inf")
+    for _ in range(3):
+        start = time.process_time()
+        found = call()
+        best = min(best, time.process_time() - start)
+        if best > BRIEF:
+            break
+    return best, found
+
+
+def picture(name: str, model: str) -> Path:
+    """Where a map's picture lies."""
+    return FOLDER / "pictures" / f"{name}-{model}.webp"
+
+
+def draw(maps: Tensor, image: Tensor, path: Path) -> None:
+    """The map over its photo, as `dix explain` draws it."""
+    large = resize(maps.detach().float(), (image.shape[-2], image.shape[-1]))[0]
+    pixels = overlay(image[0].numpy().astype(np.float64), without_peaks(large.numpy().astype(np.float64)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.LANCZOS).save(path, quality=QUALITY, method=6)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="METHOD", help="default: those not measured yet")
+    main(parser.parse_args().names)

@@ -1,0 +1,98 @@
+"""A document followed to the letter: its files written, its Python and its commands run, in their order, in a folder.
+
+A block of Python or YAML whose first line is a path in a comment is that file; other Python runs as it stands; of shell
+blocks each line runs. One process does it all, so that networks and libraries load once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BLOCK = re.compile(r"^```(bash|python|yaml)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+FILE = re.compile(r"# ([\w./-]+\.(?:py|yaml))\n")
+#: Programs of shell blocks that are not run: they would change the environment or take minutes.
+LEFT_OUT = ("pip", "make")
+#: Does steps of its standard input until one fails, and tells of each in a line of JSON.
+RUNNER = """if True:
+    import contextlib, io, json, runpy, shlex, sys, traceback
+    from pathlib import Path
+
+    def command(line):
+        program, *words = shlex.split(line, comments=True)
+        if program == "dix":
+            from dix.cli import main
+            return main(words)
+        if program == "pytest":
+            import pytest
+            return int(pytest.main(["-q", "-p", "no:cacheprovider", *words]))
+        assert program == "python", f"no way to run {line!r}"
+        runpy.run_path(words[0], run_name="__main__")
+        return 0
+
+    def file(text):
+        path, content = text
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(content)
+        sys.modules.pop(Path(path).stem, None)
+        return 0
+
+    def code(text):
+        exec(compile(text, "document", "exec"), {"__name__": "__main__"})
+        return 0
+
+    for kind, what in json.load(sys.stdin):
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            try:
+                code_of = {"file": file, "code": code, "command": command}[kind](what)
+            except BaseException:
+                code_of = 1
+                traceback.print_exc()
+        print("STEP " + json.dumps({"what": what, "code": code_of, "said": said.getvalue()}), flush=True)
+        if code_of:
+            break
+"""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What was done. code: 0 where it went well. said: all that it printed."""
+
+    what: str
+    code: int
+    said: str
+
+
+def steps(document: Path) -> list[tuple[str, object]]:
+    """Kind and content of each step: a file with its path, Python, or a command."""
+    found: list[tuple[str, object]] = []
+    for language, text in BLOCK.findall(document.read_text(encoding="utf-8")):
+        path = FILE.match(text)
+        if language == "bash":
+            lines = [line.strip() for line in text.replace("\\\n", " ").splitlines()]
+            found += [("command", line) for line in lines if line and line.split(" ")[0] not in (*LEFT_OUT, "#")]
+        elif path:
+            found.append(("file", (path[1], text)))
+        elif language == "python":
+            found.append(("code", text))
+    return found
+
+
+def follow(document: Path, folder: Path, most: int | None = None) -> list[Step]:
+    """Do everything that a document says, or its first steps, in a folder, until one fails."""
+    environment = {key: value for key, value in os.environ.items() if key not in ("DIX_DATA", "PYTHONPATH")}
+    asked = json.dumps(steps(document)[:most])
+    done = subprocess.run(
+        [sys.executable, "-c", RUNNER], input=asked, cwd=folder, capture_output=True, text=True,
+        env={**environment, "MPLBACKEND": "agg"}, check=False,
+    )  # fmt: skip
+    told = [json.loads(line.removeprefix("STEP ")) for line in done.stdout.splitlines() if line.startswith("STEP ")]
+    assert told, done.stderr
+    return [Step(str(one["what"]), one["code"], one["said"]) for one in told]
