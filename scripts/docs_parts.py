@@ -128,7 +128,7 @@ def described(each: Part, like: Part | None = None) -> str:
     facts = method_facts(each) if each.kind == "method" else metric_facts(each)
     head = [f"## `{each.name}` {{ #{each.name} }}", "", escaped(each.about), "", *facts, ""]
     words = [f"As [`{like.name}`](#{like.name}), but for:", ""] if like else [*docstring(each.target), ""]
-    return "\n".join([*head, *words, *settings(each, like), "", *pictures(each), ""])
+    return "\n".join([*head, *pictures(each), "", *words, *settings(each, like), ""])
 
 
 def method_facts(each: Part) -> Iterator[str]:
@@ -145,7 +145,8 @@ def _cost(found: Mapping[str, Any]) -> str:
     if "reason" in found:
         return f"no: {escaped(found['reason'])}"
     changed = ", ".join(f"{key} = {value}" for key, value in found.get("settings", {}).items())
-    cost = f"about {found['forwards']:g} forward passes an image"
+    count = f"about {found['forwards']:g}" if found["forwards"] >= 0.1 else "next to no"
+    cost = f"{count} forward passes an image"
     return f"explains it, for {cost}{f' with {changed}' if changed else ''}"
 
 
