@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 import yaml
+from omegaconf import OmegaConf
 
-from dix.cli.config import files
+from dix.cli.config import CONF, files
 from dix.cli.listing import about
 from dix.metrics.api import Case, ImageBatch, Prediction
 
@@ -157,23 +158,20 @@ def metric_facts(each: Part) -> Iterator[str]:
     yield f"- printed as **{escaped(each.label)}**; class `{target.__module__}.{target.__qualname__}`"
     yield f"- {ways[target.higher_is_better]}; {'beside' if target.extra else 'in'} the thesis's tables"
     yield f"- {'needs a truth mask' if target.needs_mask else 'needs no truth mask'}"
-    count = forwards(each.name)
+    count = forwards(each)
     yield f"- {f'shows the network {count} altered images for each map' if count else 'asks the network nothing'}"
 
 
-@cache
-def metrics() -> Mapping[str, Any]:
-    """Every metric as an object, under the protocol `thesis`."""
-    from dix.cli.config import composed
-    from dix.cli.construct import job_of
-
-    words = ["model=lenet5", "dataset=mnist", "method=[]", f"metric=[{','.join(parts('metric'))}]"]
-    return job_of(composed(words)).metrics
+def made(each: Part) -> Any:
+    """A metric as an object, under the protocol `thesis`."""
+    protocol = OmegaConf.load(CONF / "protocol" / "thesis.yaml")
+    node = OmegaConf.to_container(OmegaConf.create({"protocol": protocol, "node": each.node}), resolve=True)["node"]  # type: ignore[index, call-overload]
+    return each.target(**{key: value for key, value in node.items() if key != "_target_"})
 
 
-def forwards(name: str) -> int:
+def forwards(each: Part) -> int:
     """How many altered images the network is shown for one map, counted on an image of 32 x 32 pixels."""
-    probe, seen = metrics()[name].probe, 0
+    probe, seen = made(each).probe, 0
 
     def predict(images: torch.Tensor, targets: torch.Tensor, **_: Any) -> Prediction:
         nonlocal seen
