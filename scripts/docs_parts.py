@@ -15,14 +15,16 @@ from typing import Any
 
 import torch
 import yaml
-from omegaconf import OmegaConf
 
+from dix.bench.run.settings import ScoreProtocol
 from dix.cli.config import CONF, files
 from dix.cli.listing import about
 from dix.metrics.api import Case, ImageBatch, Prediction
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 KINDS = ("method", "metric")
+#: A setting that a metric has of the protocol.
+PROTOCOLS = re.compile(r"\$\{protocol\.(\w+)\}")
 #: A line of a page that is replaced by what the code knows of these parts, as in <!-- methods: gc gcpp -->.
 MARKER = re.compile(r"^<!-- (method|metric)s: ([\w ]+) -->$", re.MULTILINE)
 #: Fields that every part has, and that are told elsewhere on its page.
@@ -164,9 +166,11 @@ def metric_facts(each: Part) -> Iterator[str]:
 
 def made(each: Part) -> Any:
     """A metric as an object, under the protocol `thesis`."""
-    protocol = OmegaConf.load(CONF / "protocol" / "thesis.yaml")
-    node = OmegaConf.to_container(OmegaConf.create({"protocol": protocol, "node": each.node}), resolve=True)["node"]  # type: ignore[index, call-overload]
-    return each.target(**{key: value for key, value in node.items() if key != "_target_"})
+    stated = yaml.safe_load((CONF / "protocol" / "thesis.yaml").read_text(encoding="utf-8"))
+    settings = {field.name: field.default for field in dataclasses.fields(ScoreProtocol)} | stated
+    given = {key: value for key, value in each.node.items() if key != "_target_"}
+    asked = {key: found[1] for key, value in given.items() if (found := PROTOCOLS.fullmatch(str(value)))}
+    return each.target(**given | {key: settings[name] for key, name in asked.items()})
 
 
 def forwards(each: Part) -> int:
@@ -218,7 +222,7 @@ def _value(each: Part, field: Any) -> Any:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, str) and (found := re.fullmatch(r"\$\{protocol\.(\w+)\}", value)):
+    if isinstance(value, str) and (found := PROTOCOLS.fullmatch(value)):
         return f"the protocol's `{found[1]}`"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`".replace("|", "\\|")
 
