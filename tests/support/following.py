@@ -1,7 +1,7 @@
 """A document followed to the letter: its files written, its Python and its commands run, in their order, in a folder.
 
-A block of Python or YAML whose first line is a path in a comment is that file; other Python runs as it stands; of shell
-blocks each line runs. One process does it all, so that networks and libraries load once.
+A block of Python, YAML or TOML whose first line is a path in a comment is that file; other Python runs as it stands; of
+shell blocks each line runs. One process does it all, so that networks and libraries load once.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-BLOCK = re.compile(r"^```(bash|python|yaml)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-FILE = re.compile(r"# ([\w./-]+\.(?:py|yaml))\n")
+BLOCK = re.compile(r"^```(bash|python|toml|yaml)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+FILE = re.compile(r"# ([\w./-]+\.(?:py|toml|yaml))\n")
 #: Programs of shell blocks that are not run: they would change the environment or take minutes.
 LEFT_OUT = ("pip", "make")
 #: Does steps of its standard input until one fails, and tells of each in a line of JSON.
@@ -85,13 +86,13 @@ def steps(document: Path) -> list[tuple[str, object]]:
     return found
 
 
-def follow(document: Path, folder: Path, most: int | None = None) -> list[Step]:
-    """Do everything that a document says, or its first steps, in a folder, until one fails."""
+def follow(todo: Sequence[tuple[str, object]], folder: Path, installed: Path | None = None) -> list[Step]:
+    """Do steps in a folder until one fails. installed: a folder of packages beside those of this environment."""
     environment = {key: value for key, value in os.environ.items() if key not in ("DIX_DATA", "PYTHONPATH")}
-    asked = json.dumps(steps(document)[:most])
+    environment |= {"MPLBACKEND": "agg"} | ({"PYTHONPATH": str(installed)} if installed else {})
     done = subprocess.run(
-        [sys.executable, "-c", RUNNER], input=asked, cwd=folder, capture_output=True, text=True,
-        env={**environment, "MPLBACKEND": "agg"}, check=False,
+        [sys.executable, "-c", RUNNER], input=json.dumps(todo), cwd=folder, env=environment,
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     told = [json.loads(line.removeprefix("STEP ")) for line in done.stdout.splitlines() if line.startswith("STEP ")]
     assert told, done.stderr
