@@ -31,7 +31,7 @@ SECTIONS = {"method": "Methods", "metric": "Metrics"}
 LAST = "Background"
 
 
-@event_priority(100)  # before mkdocstrings reads its own settings
+@event_priority(100)  # type: ignore[untyped-decorator]  # before mkdocstrings reads its own settings
 def on_config(config: Any) -> Any:
     """List all pages of methods and metrics in the navigation, and let the API reference find linked folders."""
     config.plugins["mkdocstrings"].config["handlers"]["python"]["paths"] = [_sources()]
