@@ -106,7 +106,8 @@ def filled(text: str) -> str:
     """A page with its markers replaced."""
     text = MARKER.sub(lambda found: "\n".join(together([parts(found[1])[name] for name in found[2].split()])), text)
     for kind in KINDS:
-        text = text.replace(f"<!-- table of {kind}s -->", "\n".join(table(kind)))
+        rows = "\n".join(table(kind))
+        text = re.sub(rf"^.*<!-- table of {kind}s -->$", lambda _, rows=rows: rows, text, flags=re.MULTILINE)
     return text
 
 
