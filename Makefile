@@ -70,7 +70,7 @@ type: $(STAMP) ## Types
 .PHONY: docs
 docs: $(STAMP) ## The documentation site, in site/: no page of it asks another host for anything
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
-	@echo "site/index.html; with search: $(BIN)/python -m http.server --directory site"
+	@echo site/index.html
 
 # Folder of imagenet/, imagenet_seg/, coco/ and voc/; images of each that are drawn at random; further overrides.
 DATA ?=

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
@@ -241,3 +242,19 @@ def test_pages_fit_a_phone_and_ask_nobody(site: Path, tmp_path: Path) -> None:
                 "return [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)"
             )
             assert broken == []
+        assert "median" in searched(opened, "median curve")
+
+
+def searched(opened: browser.Page, words: str) -> str:
+    """What the search of a page that was opened from the disk finds first."""
+    opened.run(
+        "const box = document.querySelector('input.md-search__input');"
+        "box.focus(); box.value = arguments[0]; box.dispatchEvent(new Event('keyup', {bubbles: true}));",
+        words,
+    )
+    for _ in range(100):
+        found = opened.run("return document.querySelector('.md-search-result__item')?.textContent ?? ''")
+        if found:
+            return str(found)
+        time.sleep(0.1)
+    return ""
