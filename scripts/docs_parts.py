@@ -106,8 +106,8 @@ def filled(text: str) -> str:
     """A page with its markers replaced."""
     text = MARKER.sub(lambda found: "\n".join(together([parts(found[1])[name] for name in found[2].split()])), text)
     for kind in KINDS:
-        rows = "\n".join(table(kind))
-        text = re.sub(rf"^.*<!-- table of {kind}s -->$", lambda _, rows=rows: rows, text, flags=re.MULTILINE)
+        place = re.search(rf"^.*<!-- table of {kind}s -->$", text, re.MULTILINE)
+        text = text.replace(place[0], "\n".join(table(kind))) if place else text
     return text
 
 
@@ -225,7 +225,15 @@ def _value(each: Part, field: Any) -> Any:
 def _shown(value: Any) -> str:
     if isinstance(value, str) and (found := PROTOCOLS.fullmatch(value)):
         return f"the protocol's `{found[1]}`"
-    return f"`{str(value).lower() if isinstance(value, bool) else value}`".replace("|", "\\|")
+    return f"`{_plain(value)}`".replace("|", "\\|")
+
+
+def _plain(value: Any) -> str:
+    """A value as YAML has it; a node that names a class as that class would be called."""
+    if isinstance(value, Mapping) and "_target_" in value:
+        given = ", ".join(f"{key}={each}" for key, each in value.items() if key != "_target_")
+        return f"{str(value['_target_']).rpartition('.')[2]}({given})"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def names_of(target: type) -> list[str]:
