@@ -1,4 +1,7 @@
-"""What five kinds of users do, as the documents tell them, in an empty folder: nothing here repeats a command."""
+"""What five kinds of users do, as the documents tell them, in an empty folder: nothing here repeats a command.
+
+The first, who has a notebook and a network, is in test_notebooks.py.
+"""
 
 from __future__ import annotations
 
@@ -12,31 +15,39 @@ from support.following import ROOT, Step, follow, steps
 from dix.bench.store.results import ResultStore
 
 GUIDES = ROOT / "docs" / "guides"
+#: Guides that need nothing but an empty folder; one process follows them all.
+PLAIN = ("own-method", "own-network", "own-metric", "own-data", "comparing", "rehearsal")
 
 
-def followed(document: Path, folder: Path) -> list[Step]:
-    """All steps of a document, each of which must go well."""
-    return well(follow(steps(document), folder), len(steps(document)))
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, list[Step]]]:
+    """By guide, the folder in which it was followed, and what was done."""
+    folders = {guide: tmp_path_factory.mktemp(guide) for guide in PLAIN}
+    done = follow({folder: steps(GUIDES / f"{guide}.md") for guide, folder in folders.items()})
+    return {guide: (folder, done[folder]) for guide, folder in folders.items()}
 
 
-def well(done: list[Step], count: int) -> list[Step]:
-    """The same steps, if there are so many and each went well."""
+def well(done: list[Step], guide: str) -> list[Step]:
+    """The same steps, if all of the guide were done, and each went well."""
     assert [(step.what, step.said[-2000:]) for step in done if step.code] == []
-    assert len(done) == count
+    assert len(done) == len(steps(GUIDES / f"{guide}.md"))
     return done
 
 
-def test_author_of_a_method(tmp_path: Path) -> None:
-    done = followed(GUIDES / "own-method.md", tmp_path)
-    said = {step.what.split(" ")[1]: step.said for step in done if step.what.startswith("dix ")}
+def table(folder: Path, name: str) -> str:
+    return (folder / "results" / name / "table.md").read_text(encoding="utf-8")
+
+
+def test_author_of_a_method(followed: dict[str, tuple[Path, list[Step]]]) -> None:
+    folder, done = followed["own-method"]
+    said = {step.what.split(" ")[1]: step.said for step in well(done, "own-method") if step.what.startswith("dix ")}
     assert "FAILS" not in said["check"]
-    assert "Consensus" in (tmp_path / "results" / "consensus" / "table.md").read_text(encoding="utf-8")
-    # 20 images x 3 methods x 2 metrics
-    assert "120 new rows" in said["run"]
+    assert "120 new rows" in said["run"], "20 images, 3 methods, 2 metrics"
+    assert "Consensus" in table(folder, "consensus")
 
 
 @pytest.mark.parametrize(
-    ("guide", "table", "shown"),
+    ("guide", "name", "shown"),
     [
         ("own-network", "shapes", "shapes\\_net"),
         ("own-metric", "half", "half left"),
@@ -44,21 +55,21 @@ def test_author_of_a_method(tmp_path: Path) -> None:
         ("comparing", "seeds", "lenet5\\_1"),
     ],
 )
-def test_author_of_another_part(guide: str, table: str, shown: str, tmp_path: Path) -> None:
-    done = followed(GUIDES / f"{guide}.md", tmp_path)
-    assert not [step for step in done if "FAILS" in step.said]
-    assert shown in (tmp_path / "results" / table / "table.md").read_text(encoding="utf-8")
+def test_author_of_another_part(
+    guide: str, name: str, shown: str, followed: dict[str, tuple[Path, list[Step]]]
+) -> None:
+    folder, done = followed[guide]
+    assert not [step for step in well(done, guide) if "FAILS" in step.said]
+    assert shown in table(folder, name)
 
 
-def test_cluster_user_rehearses(tmp_path: Path) -> None:
+def test_cluster_user_rehearses(followed: dict[str, tuple[Path, list[Step]]]) -> None:
     """The jobs themselves go through a real SLURM in test_slurm_sweep.py."""
-    document = GUIDES / "rehearsal.md"
-    followed(document, tmp_path)
-    whole, joined = (ResultStore(tmp_path / "results" / name).rows() for name in ("rehearsal", "all"))
+    folder, done = followed["rehearsal"]
+    well(done, "rehearsal")
+    whole, joined = (ResultStore(folder / "results" / name).rows() for name in ("rehearsal", "all"))
     assert len(whole) == 40 * 2 * 2
     pd.testing.assert_frame_equal(whole, joined, check_exact=True)
-    [again] = follow(steps(document)[:1], tmp_path)
-    assert "0 new rows" in again.said
 
 
 def test_reader_who_checks_a_published_table(tmp_path: Path) -> None:
@@ -66,7 +77,7 @@ def test_reader_who_checks_a_published_table(tmp_path: Path) -> None:
     if not (kept / "store").is_dir():
         pytest.skip("results/embedded is kept without its rows")
     shutil.copytree(kept, tmp_path / "results" / "embedded")
-    done = followed(GUIDES / "checking.md", tmp_path)
+    done = well(follow({tmp_path: steps(GUIDES / "checking.md")})[tmp_path], "checking")
     [verified] = [step.said for step in done if step.what.startswith("dix verify")]
     assert "5 of 5 rows are the same" in verified
     written = (tmp_path / "results" / "embedded" / "table.csv").read_bytes()

@@ -1,4 +1,4 @@
-"""A document followed to the letter: its files written, its Python and its commands run, in their order, in a folder.
+"""Documents followed to the letter: their files written, their Python and commands run, in their order, each in a folder.
 
 A block of Python, YAML or TOML whose first line is a path in a comment is that file; other Python runs as it stands; of
 shell blocks each line runs. One process does it all, so that networks and libraries load once.
@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +20,9 @@ BLOCK = re.compile(r"^```(bash|python|toml|yaml)\n(.*?)^```$", re.DOTALL | re.MU
 FILE = re.compile(r"# ([\w./-]+\.(?:py|toml|yaml))\n")
 #: Programs of shell blocks that are not run: they would change the environment or take minutes.
 LEFT_OUT = ("pip", "make")
-#: Does steps of its standard input until one fails, and tells of each in a line of JSON.
+#: Does the steps of its standard input, in each folder until one fails, and tells of each in a line of JSON.
 RUNNER = """if True:
-    import contextlib, io, json, runpy, shlex, sys, traceback
+    import contextlib, io, json, os, runpy, shlex, sys, traceback
     from pathlib import Path
 
     def command(line):
@@ -48,17 +48,24 @@ RUNNER = """if True:
         exec(compile(text, "document", "exec"), {"__name__": "__main__"})
         return 0
 
-    for kind, what in json.load(sys.stdin):
+    def step(kind, what):
         said = io.StringIO()
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             try:
-                code_of = {"file": file, "code": code, "command": command}[kind](what)
+                ended = {"file": file, "code": code, "command": command}[kind](what)
             except BaseException:
-                code_of = 1
+                ended = 1
                 traceback.print_exc()
-        print("STEP " + json.dumps({"what": what, "code": code_of, "said": said.getvalue()}), flush=True)
-        if code_of:
-            break
+        return {"what": what, "code": ended, "said": said.getvalue()}
+
+    for folder, todo in json.load(sys.stdin).items():
+        os.chdir(folder)
+        sys.path[0] = folder  # as for a script in that folder
+        for kind, what in todo:
+            told = {"folder": folder} | step(kind, what)
+            print("STEP " + json.dumps(told), flush=True)
+            if told["code"]:
+                break
 """
 
 
@@ -86,14 +93,20 @@ def steps(document: Path) -> list[tuple[str, object]]:
     return found
 
 
-def follow(todo: Sequence[tuple[str, object]], folder: Path, installed: Path | None = None) -> list[Step]:
-    """Do steps in a folder until one fails. installed: a folder of packages beside those of this environment."""
+def follow(todo: Mapping[Path, Sequence[tuple[str, object]]], installed: Path | None = None) -> dict[Path, list[Step]]:
+    """By folder, the steps that were done there, until one failed; all in one process.
+
+    installed: a folder of packages beside those of this environment.
+    """
     environment = {key: value for key, value in os.environ.items() if key not in ("DIX_DATA", "PYTHONPATH")}
     environment |= {"MPLBACKEND": "agg"} | ({"PYTHONPATH": str(installed)} if installed else {})
     done = subprocess.run(
-        [sys.executable, "-c", RUNNER], input=json.dumps(todo), cwd=folder, env=environment,
-        capture_output=True, text=True, check=False,
+        [sys.executable, "-c", RUNNER], input=json.dumps({str(folder): steps for folder, steps in todo.items()}),
+        env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     told = [json.loads(line.removeprefix("STEP ")) for line in done.stdout.splitlines() if line.startswith("STEP ")]
     assert told, done.stderr
-    return [Step(str(one["what"]), one["code"], one["said"]) for one in told]
+    found: dict[Path, list[Step]] = {folder: [] for folder in todo}
+    for one in told:
+        found[Path(one["folder"])].append(Step(str(one["what"]), one["code"], one["said"]))
+    return found
