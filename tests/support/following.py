@@ -1,4 +1,4 @@
-"""Documents followed to the letter: their files written, their Python and commands run, in their order, each in a folder.
+"""Documents followed to the letter: files written, Python and commands run, in their order, each document in a folder.
 
 A block of Python, YAML or TOML whose first line is a path in a comment is that file; other Python runs as it stands; of
 shell blocks each line runs. One process does it all, so that networks and libraries load once.
