@@ -89,7 +89,7 @@ def as_page(notebook: Path) -> str:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Fill in what the code knows; links to the checkout's other files become names, links to notebooks lead to pages."""
+    """Fill in what the code knows; links to other files become names, those to notebooks lead to pages."""
     base = (about.DOCS / page.file.src_uri).parent
     text = LINK.sub(lambda found: _inside(found, base), about.filled(markdown))
     return text if base.name == "notebooks" else re.sub(r"(\]\([^)\s]*)\.ipynb\)", r"\1.md)", text)
