@@ -36,6 +36,8 @@ def incomplete(method: Complete, classifier: Classifier) -> str:
     passes = Passes(classifier, images)
     try:
         worst = float(missed(method.residual(passes), passes).max())
+    except NotImplementedError as error:  # which names an operation
+        return str(error)
     except (RuntimeError, IndexError):  # shapes that its rules do not expect
         return f"has no rule for a layer of this network{_suspects(classifier)}"
     if worst <= MISSED:

@@ -107,14 +107,15 @@ def _product_intercept(_: Function, a: Tensor, b: Tensor | float) -> Bias | None
 
 
 _CONVOLUTIONS: Mapping[Function, Rule] = {F.conv2d: _convolution, F.batch_norm: _batch_norm}
-_EXPLICIT: Mapping[Function, Rule] = {**_CONVOLUTIONS, F.linear: _linear, F.layer_norm: _norm_parameter}
+#: The biases that parameters and batch norm hold.
+EXPLICIT: Mapping[Function, Rule] = {**_CONVOLUTIONS, F.linear: _linear, F.layer_norm: _norm_parameter}
 _ALL: Mapping[Function, Rule] = {
-    **_EXPLICIT,
+    **EXPLICIT,
     F.layer_norm: _norm_intercept,
     **dict.fromkeys(POINTWISE - HOMOGENEOUS, _pointwise_intercept),
     **dict.fromkeys(PRODUCTS, _product_intercept),
 }
-_RULES: Mapping[Biases, Mapping[Function, Rule]] = {"all": _ALL, "explicit": _EXPLICIT, "convolutions": _CONVOLUTIONS}
+_RULES: Mapping[Biases, Mapping[Function, Rule]] = {"all": _ALL, "explicit": EXPLICIT, "convolutions": _CONVOLUTIONS}
 
 
 def _channel_axis(z: Tensor) -> int:

@@ -8,7 +8,7 @@ network in which relevance gets lost: every operation must hand on what it recei
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from dix.attention import between_all
 from dix.baselines.attention import lacks_attention
+from dix.baselines.operations import MADE, PASSING, SHAPED, explained, forms, no_rule, tensors
 from dix.capture import capturing, gradients
 from dix.classifier import Classifier
 from dix.explainer import Rollout
@@ -164,43 +165,26 @@ class Propagating(TorchFunctionMode):
         return _marked(result) if _of_image(sources) else result
 
     def _result(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        if not _explained(args):
+        if not explained(args):
             return func(*args, **kwargs)
         if rule := RULES.get(func):
             return rule(self.book, func, *args, **kwargs)
         result = func(*args, **kwargs)
-        if _explained([result]) and func not in PASSING:
-            raise _no_rule(func)
+        if explained([result]) and func not in PASSING:
+            raise no_rule(func)
         return result
-
-
-def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, list | tuple):
-            yield from _tensors(value)
-
-
-def _explained(values: Iterable[Any]) -> bool:
-    """Whether there is relevance to propagate to one of the values."""
-    return any(value.requires_grad for value in _tensors(values))
 
 
 def _of_image(values: Iterable[Any]) -> bool:
     """Whether one of the values depends on the image: relevance may go to it, explained or not."""
-    return any(value.requires_grad or getattr(value, "of_image", False) for value in _tensors(values))
+    return any(value.requires_grad or getattr(value, "of_image", False) for value in tensors(values))
 
 
 def _marked(result: Any) -> Any:
     """The same, its tensors known to depend on the image."""
-    for tensor in _tensors([result]):
+    for tensor in tensors([result]):
         tensor.of_image = True  # type: ignore[attr-defined]
     return result
-
-
-def _no_rule(func: Callable[..., Any]) -> NotImplementedError:
-    return NotImplementedError(f"relevance propagation has no rule for {getattr(func, '__qualname__', func)}")
 
 
 def _ratio(relevance: Tensor, z: Tensor) -> Tensor:
@@ -301,22 +285,22 @@ def _sum(book: Book, func: Callable[..., Any], a: Any, b: Any) -> Any:
     if not _of_image([a]) or not _of_image([b]):
         return _scaling(book, func, a, b)
     if a.shape != b.shape:
-        raise _no_rule(func)
+        raise no_rule(func)
     return _Sum.apply(book, a, b)
 
 
 def _scaling(book: Book, func: Callable[..., Any], a: Any, b: Any) -> Any:
     """Product with something fixed, as in LayerScale: a diagonal linear map, whose outputs have one input each."""
-    if _explained([a]) and _explained([b]):
-        raise _no_rule(func)
-    if _explained([a]):
+    if explained([a]) and explained([b]):
+        raise no_rule(func)
+    if explained([a]):
         return _Unchanged.apply(a, lambda x: func(x, b))
     return _Unchanged.apply(b, lambda x: func(a, x))
 
 
 def _quotient(book: Book, func: Callable[..., Any], a: Tensor, b: Any) -> Any:
-    if _explained([b]):
-        raise _no_rule(func)
+    if explained([b]):
+        raise no_rule(func)
     return _scaling(book, func, a, b)
 
 
@@ -324,28 +308,14 @@ def _unchanged(book: Book, func: Callable[..., Any], x: Tensor, *args: Any, **kw
     return _Unchanged.apply(x, lambda value: func(value, *args, **kwargs))
 
 
-def _forms(*names: str) -> set[Callable[..., Any]]:
-    """The functions and methods of torch by which the operations of these names are called."""
-    return {getattr(owner, name) for owner in (torch, Tensor, F) for name in names if hasattr(owner, name)}
-
-
 _Rule = Callable[..., Any]
 
 #: The rule of each operation that shares relevance out.
 RULES: Mapping[Callable[..., Any], _Rule] = {
-    **dict.fromkeys(_forms("linear"), _linear),
-    **dict.fromkeys(_forms("matmul", "__matmul__", "bmm"), _product),
-    **dict.fromkeys(_forms("add", "__add__"), _sum),
-    **dict.fromkeys(_forms("mul", "__mul__", "__rmul__"), _scaling),
-    **dict.fromkeys(_forms("div", "__truediv__"), _quotient),
-    **dict.fromkeys(_forms("layer_norm", "softmax", "gelu", "relu", "silu", "dropout"), _unchanged),
+    **dict.fromkeys(forms("linear"), _linear),
+    **dict.fromkeys(forms("matmul", "__matmul__", "bmm"), _product),
+    **dict.fromkeys(forms("add", "__add__"), _sum),
+    **dict.fromkeys(forms("mul", "__mul__", "__rmul__"), _scaling),
+    **dict.fromkeys(forms("div", "__truediv__"), _quotient),
+    **dict.fromkeys(forms("layer_norm", "softmax", "gelu", "relu", "silu", "dropout"), _unchanged),
 }
-
-#: Operations that move values about or use one twice: their derivative hands relevance on as it should.
-PASSING = _forms(
-    *("reshape", "view", "view_as", "flatten", "permute", "transpose", "expand", "squeeze", "unsqueeze"),
-    *("unbind", "chunk", "split", "cat", "__getitem__", "select", "clone", "contiguous", "unflatten"),
-)
-#: Operations whose other operands give no more than a shape or a type, and those that make something of a shape alone.
-SHAPED = _forms("expand_as", "view_as", "reshape_as", "type_as")
-MADE = _forms("zeros_like", "ones_like", "empty_like", "full_like", "new_zeros", "new_ones", "new_empty", "new_full")

@@ -18,7 +18,7 @@ from dix.attention import BlockAttention, attention_runs, between_all
 from dix.capture import gradients
 from dix.classifier import Classifier
 from dix.integrate import PHI, Baseline, Phi, Rule, baseline, quadrature
-from dix.maps import Resize, by_maximum, min_max, resize
+from dix.maps import Resize, by_maximum, grid, min_max, resize
 from dix.passes import Passes, Rows, Score, halving, rows
 
 #: What a method is to a table: a rival that is compared, the proposed method, or a control that is only shown.
@@ -207,8 +207,7 @@ class Rollout:
     def patches(self, passes: Passes, e: Tensor) -> Tensor:
         """[M, h, w] relevance of the patches for E [M, blocks, T, T]."""
         row = self.read_row(e, passes.classifier.readout)[:, passes.classifier.prefix_tokens :]
-        height = int(passes.size[0] * (row.shape[1] / (passes.size[0] * passes.size[1])) ** 0.5 + 0.5)
-        return row.view(len(row), height, -1)
+        return grid(row, passes.size)
 
     def read_row(self, e: Tensor, readout: Sequence[int] = (0,)) -> Tensor:
         """[M, T] the mean of the rows of R with the indices `readout`; CLS alone: the first row."""

@@ -19,6 +19,12 @@ def resize(maps: Tensor, size: tuple[int, int], mode: Resize = "bilinear") -> Te
     return F.interpolate(maps[:, None], size=size, mode=mode, align_corners=corners)[:, 0]
 
 
+def grid(row: Tensor, size: tuple[int, int]) -> Tensor:
+    """Values of patches [B, patches], row by row over an image of `size` pixels (height, width), as maps [B, h, w]."""
+    height = int(size[0] * (row.shape[1] / (size[0] * size[1])) ** 0.5 + 0.5)
+    return row.view(len(row), height, -1)
+
+
 def min_max(maps: Tensor) -> Tensor:
     """Maps [B, ...] scaled to [0, 1] each by its own minimum and maximum; a constant map becomes zero."""
     flat = maps.flatten(1)
