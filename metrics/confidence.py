@@ -5,14 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 from torch import Tensor
 
 from dix.metrics.api import Case, Scores, Trace
+from dix.metrics.axis import Axis
 from dix.metrics.classes import reading
 from dix.metrics.options import ConstantMaps, Fill, NanMaps, ScoreClass, check_choices
 from dix.metrics.probes import SoftMask
 from dix.metrics.scaling import constant, excluded, flat, reasons
 from dix.metrics.summaries import Averaged
+
+#: Where the distribution of masked probabilities is drawn.
+PROBABILITIES = tuple(step / 50 for step in range(51))
+
+
+def at_most(probability: np.ndarray) -> np.ndarray:
+    """[n, 51] one where an image's masked probability [n, 1] is at most PROBABILITIES: its mean is a distribution."""
+    return (probability <= np.asarray(PROBABILITIES)).astype(np.float64)
+
+
+#: Of the one probability that a row keeps, a chart shows the distribution over images; equal for ADP and PIC.
+MASKED = Axis(PROBABILITIES, "probability under the mask; up: share of images with at most so much", at_most)
 
 
 @dataclass(frozen=True)
@@ -73,6 +87,7 @@ class Adp(_SoftMasked):
     version: ClassVar[int] = 1
     label: ClassVar[str] = "ADP"
     higher_is_better: ClassVar[bool | None] = False
+    axis: ClassVar[Axis] = MASKED
 
     def score(self, case: Case, trace: Trace | None) -> Scores:
         """100 max(0, Y - O) / Y; curve: [B, 1] the probability O on the masked image."""
@@ -104,6 +119,7 @@ class Add(_SoftMasked):
     label: ClassVar[str] = "ADD"
     higher_is_better: ClassVar[bool | None] = True
     extra: ClassVar[bool] = True
+    axis: ClassVar[Axis] = MASKED
 
     @property
     def probe(self) -> SoftMask:

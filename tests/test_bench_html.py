@@ -14,6 +14,7 @@ from support import browser
 from support.table_frames import METRICS, Mean, rows_of
 
 from dix.bench.report import charts, html
+from dix.bench.report.styles import Style
 from dix.bench.tables import build as tables
 from dix.bench.tables import curves, paper
 from dix.bench.tables.samples import Block
@@ -233,10 +234,10 @@ def test_ticks_are_round(low, high, expected):
 def test_chart_places_points_on_its_axes():
     line = curves.CurveLine("gc", 3, np.array([0.0, 1.0]), np.array([0.0, 1.0]), np.array([0.0, 1.0]))
     panel = curves.CurvePanel(BLOCK, "neg", Axis((0.0, 2.0), "x"), (line,))
-    svg = charts.curve_chart(panel, {"gc": 9}, ())
+    svg = charts.curve_chart(panel, {"dix3": Style(0, 0), "gc": Style(2, 1, "#aa3377")}, ())
     bottom, right = charts.HEIGHT - charts.BOTTOM, charts.WIDTH - charts.RIGHT
     assert f'd="M{charts.LEFT:.1f},{bottom:.1f} {right:.1f},{charts.TOP:.1f}"' in svg
-    assert 'class="curve k2 d1" data-curve="9"' in svg
+    assert 'class="curve k2 d1" style="--c:#aa3377" data-curve="1"' in svg
 
 
 needs_browser = pytest.mark.skipif(

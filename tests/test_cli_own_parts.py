@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from dix.bench.store.results import ResultStore
+from dix.cli import COMMANDS, main
 
 CODE = '''
 from dataclasses import dataclass
@@ -59,6 +61,16 @@ class Mine:
     def explain(self, passes):
         return passes.activation("last").mean(dim=1)
 '''
+#: Lies beside the configurations, not in the current folder.
+BESIDE = """
+from dix.datasets.mnist import Mnist
+from dix.datasets.subset import select
+from own_parts import Mine
+
+
+def few():
+    return select(Mnist(part="train"), "random:20")
+"""
 WORDS = ["model=lenet5", "dataset=mnist", "method=[gc,mine]", "run.limit=4", "run.workers=0"]
 OWN = ["--config-dir", "my_conf"]
 
@@ -82,8 +94,14 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         (folder / "my_conf" / group).mkdir(parents=True, exist_ok=True)
         (folder / "my_conf" / group / f"{name}.yaml").write_text(f"{name}:\n  _target_: own_parts.{kind}\n")
-    done = dix("run", *WORDS, "metric=[ins,meanmap]", "run.name=own", *OWN, folder=folder)
-    assert done.returncode == 0, done.stderr
+    (folder / "my_conf" / "beside_conf.py").write_text(BESIDE, encoding="utf-8")
+    (folder / "my_conf" / "method" / "mine.yaml").write_text("mine:\n  _target_: beside_conf.Mine\n")
+    (folder / "my_conf" / "dataset").mkdir()
+    (folder / "my_conf" / "dataset" / "few.yaml").write_text("_target_: beside_conf.few\n")
+    Image.fromarray(np.full((40, 40, 3), 90, np.uint8)).save(folder / "picture.png")
+    for more in (["run.name=own"], ["run.name=protocols", "protocol=[thesis,corrected]"]):
+        done = dix("run", *WORDS, "metric=[ins,meanmap]", *more, *OWN, folder=folder)
+        assert done.returncode == 0, done.stderr
     return folder
 
 
@@ -120,28 +138,70 @@ def test_a_metric_whose_score_is_no_mean_says_what_it_needs(work: Path) -> None:
     assert dix("report", "pooled", *OWN, folder=work).returncode == 0
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["list", "method"], "mine"),
-        (["estimate", *WORDS, "metric=[meanmap]", "--images", "4"], "4 images"),
-        (["check", "model=lenet5", "dataset=mnist", "metric=[meanmap]"], "metric meanmap on lenet5"),
-        (["verify", "own", "--sample", "4"], "4 of 4 rows are the same"),
-        (["status", "own"], "complete"),
-        (["report", "--compare", "own", "own"], "MEANMAP"),
-    ],
-    ids=lambda words: words[0] if isinstance(words, list) else "",
-)
-def test_every_command_finds_own_parts(work: Path, words: list[str], said: str) -> None:
-    done = dix(*words, *OWN, folder=work)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert said in done.stdout
+#: For each command: its words, what it prints, and whether it builds the parts (others only read what is stored).
+COMMANDS_WITH_OWN = [
+    (["run", *WORDS, "metric=[meanmap]", "run.name=again"], "8 new rows", True),
+    (["list", "method"], "mine", False),
+    (["estimate", *WORDS, "metric=[meanmap]", "--images", "4"], "4 images", True),
+    (["check", "model=lenet5", "dataset=mnist", "metric=[meanmap]"], "metric meanmap on lenet5", True),
+    (["check", "model=lenet5", "dataset=mnist", "method=[mine]"], "method mine on lenet5", True),
+    (["explain", "picture.png", "--model", "lenet5", "--method", "mine"], "overview.png", True),
+    (["figures", "figure1", *WORDS, "dataset.subset=null", "run.results=drawn"], "figure1.pdf", True),
+    (["sanity", "parameters", *WORDS, "run.results=randomised", "sanity.repeats=1"], "mine", True),
+    (["sanity", "report", "randomised"], "mine", False),
+    (["train", "model=lenet5", "dataset=few", "train.epochs=1", "train.out=few.safetensors"], "1 epochs", True),
+    (["bench", "methods", "model=lenet5", "dataset=mnist", "method=[mine]", "--batch", "2"], "mine", True),
+    (["verify", "own", "--sample", "4"], "4 of 4 rows are the same", True),
+    (["status", "own"], "complete", False),
+    (["report", "own"], "index.html", True),
+    (["report", "--compare", "own", "own"], "MEANMAP", True),
+    (["decide", "own"], "decisions.md", True),
+    (["sensitivity", "protocols"], "sensitivity.md", True),
+    (["merge", "own", "merged"], "rows added", False),
+    (["export", "own", "--output", "-"], "mine,meanmap", False),
+    (["clean", "own", "--method", "mine", "--dry-run"], "2 cells with 8 rows would be removed", False),
+    (["rename", "merged", "renamed"], "renamed now", False),
+]
+
+
+@pytest.fixture
+def here(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the folder, as a console script is: nothing of it can be imported before a command sees to that."""
+    monkeypatch.chdir(work)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", str(work))])
+    for name in ("own_parts", "beside_conf"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+
+@pytest.mark.parametrize(("words", "said", "builds"), COMMANDS_WITH_OWN, ids=lambda given: str(given)[:40])
+@pytest.mark.usefixtures("here")
+def test_every_command_finds_own_parts(
+    words: list[str], said: str, builds: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main([*words, *OWN])
+    told = capsys.readouterr()
+    assert code == 0, told.out + told.err
+    assert said in told.out + told.err
+    assert (str(Path.cwd() / "my_conf") in sys.path) >= builds
+
+
+def test_every_command_that_takes_configurations_is_tried() -> None:
+    apart = {"new", "data", "tables"}  # they write files, look at data sets, need the thesis's data
+    tried = {words[0] for words, _, _ in COMMANDS_WITH_OWN}
+    assert {name for name in COMMANDS if name not in tried} == apart
+
+
+@pytest.mark.usefixtures("here")
+def test_the_thesis_tables_take_own_parts(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIX_DATA", str(Path.cwd() / "nothing"))
+    assert main(["tables", "table1", "method=[mine]", *OWN]) == 1
+    assert "imagenet" in capsys.readouterr().out
 
 
 def test_verify_needs_the_folder_or_trust(work: Path) -> None:
     without = dix("verify", "own", "--sample", "8", folder=work)
     assert without.returncode == 1
-    assert "own_parts." in without.stderr
+    assert "beside_conf." in without.stderr
     assert dix("verify", "own", "--sample", "8", "--trust", folder=work).returncode == 0
 
 

@@ -364,6 +364,56 @@ def test_two_protocols_are_paired_and_the_difference_in_name_is_said(
     assert [float(r["p"]) for r in rows] == pytest.approx([0.25, 0.25])  # three differences of one size: 2 / 2^3
 
 
+def identity(protocol: str, **changes: object) -> dict[str, object]:
+    """What a cell's identity holds, as far as comparing looks at it."""
+    shared = {"name": protocol, "target": "predicted", "seed": 0} | changes
+    return {"method": {"class": "GradCam", "version": 1}, "metric": {"class": "Neg", "version": 1}, "protocol": shared}
+
+
+def test_scores_are_paired_only_where_they_mean_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """More images than the exact test goes through; b has another seed and name, c explains other classes."""
+    folders = {name: tmp_path / name for name in "abc"}
+    key, worse, better = ("resnet101", "imagenet", "gc", "neg"), [50.0 + i % 7 for i in range(40)], [60.0] * 40
+    records = [record("own", "resnet101", "imagenet", device=f"machine {name}") for name in "abc"]
+    for folder, values, said, one in zip(
+        folders.values(),
+        (worse, better, better),
+        (identity("thesis"), identity("thesis", seed=1), identity("thesis", target="label")),
+        records,
+        strict=True,
+    ):
+        filled(folder, {key: values}, [one], identity=said)
+    assert main(["report", "--compare", *map(str, folders.values())]) == 0
+    out = capsys.readouterr().out
+    assert "| machine | machine a | machine b | machine c |" in out
+    assert (
+        "1 cells stand side by side and are not paired, since their scores mean something else: protocol.target" in out
+    )
+    [paired], [apart] = (read_csv(folders["a"] / f"compare-{name}.csv") for name in "bc")
+    assert (paired["verdict"], paired["not_paired"], paired["shared_images"]) == ("better", "", "40")
+    assert float(paired["p"]) <= float(paired["p_corrected"]) < 0.05
+    assert (apart["verdict"], apart["not_paired"], apart["p"]) == ("not paired", "protocol.target", "")
+    assert (apart["first"], apart["second"]) == (paired["first"], paired["second"])
+
+
+def test_images_of_one_name_and_other_content_are_not_common(tmp_path: Path) -> None:
+    cell = StoredCell("lenet5", "folder", "gc", "neg", "thesis", {"method": "gc", "metric": "neg"})
+    for name, changed in (("a", ""), ("b", "1")):
+        store = ResultStore(tmp_path / name)
+        store.open([cell])
+        rows = [Row(cell.digest, i, 10.0 + len(changed), [], [], content=f"{i}{changed * (i == '3')}") for i in "0123"]
+        store.append(cell.group, rows)
+    assert main(["report", "--compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    [row] = read_csv(tmp_path / "a" / "compare-b.csv")
+    assert (row["n_first"], row["shared_images"]) == ("4", "3")
+
+
+def test_a_comparison_needs_two_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    filled(tmp_path, {("lenet5", "mnist", "gc", "neg"): [1.0, 2.0]})
+    assert main(["report", "--compare", str(tmp_path)]) == 1
+    assert "--compare: name two results folders or more" in capsys.readouterr().err
+
+
 def test_sets_that_share_nothing_are_not_paired(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a, b = tmp_path / "a", tmp_path / "b"
     filled(a, {("resnet101", "imagenet", "gc", "neg"): [1.0, 2.0]})

@@ -14,7 +14,7 @@ from dix.baselines.wrap.function import Function
 from dix.classifier import Classifier
 from dix.cli.config import options
 from dix.cli.construct import Given
-from dix.cli.options import search_path
+from dix.cli.options import importable, search_path
 from dix.datasets.api import Dataset
 from dix.datasets.folder import Folder
 
@@ -82,12 +82,16 @@ def _name(name: str, part: object, kind: str, taken: Iterable[str]) -> str:
 
 
 def folders(config_dir: str | Path | None) -> list[Path]:
-    """The folder of a user's own configurations, if there is one. Raises ValueError where it is not there."""
+    """The folder of a user's own configurations and modules, if there is one.
+
+    Raises ValueError where it is not there.
+    """
     if config_dir is None:
         return []
     folder = Path(config_dir).expanduser().absolute()
     if not folder.is_dir():
         raise ValueError(f"config_dir: no folder {folder}")
+    importable([folder])
     return [folder]
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from dix.api.parts import folders
-from dix.bench.report.figures import COLOURS
+from dix.bench.report.styles import styles
 from dix.bench.store.cells import NAMES
 from dix.bench.store.results import ResultStore
 from dix.bench.tables.build import build
@@ -147,11 +147,12 @@ class Results:
 
     def _panel(self, place: Any, block: Block, cells: list[TableCell]) -> None:
         labels = self._table.labels
+        looks = styles(self._table.layout.methods, labels.colours)
         for row, cell in enumerate(reversed(cells)):
-            ours = cell.key.method in self._table.proposed
             width = [[max(0, cell.value - cell.low)], [max(0, cell.high - cell.value)]]
             spread = None if np.isnan(cell.low) else width
-            place.errorbar([cell.value], [row], xerr=spread, fmt="o", color=COLOURS[0 if ours else 1], markersize=4)
+            colour = looks[cell.key.method].hexadecimal
+            place.errorbar([cell.value], [row], xerr=spread, fmt="o", color=colour, markersize=4)
         place.set_yticks(range(len(cells)), [labels.method(cell.key.method) for cell in reversed(cells)], fontsize=8)
         way = {True: "higher is better", False: "lower is better", None: ""}[
             self._table.directions[cells[0].key.metric]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dix import __version__
 from dix.cli.options import AnyOrder
 from dix.cli.output import printable_output, tell
+from dix.cli.plugins import installed
 
 #: Subcommands: the module that has `add_arguments(parser)` and `main(arguments) -> exit code`, and a line of help.
 COMMANDS = {
@@ -68,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _finished(options: argparse.Namespace) -> int:
     """A command's exit code: not 0 where something that it called ended the process before it was done."""
+    for problem in installed().problems:
+        tell(problem)
     try:
         return int(importlib.import_module(COMMANDS[options.command][0]).main(options))
     except SystemExit as error:

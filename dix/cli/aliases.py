@@ -26,7 +26,7 @@ def aliases(files: Mapping[str, Path]) -> dict[str, str]:
     """
     found: dict[str, str] = {plain(name): name for name in files}
     for name in sorted(files, key=lambda each: (len(each), each)):
-        for alias in _said(files[name].read_text(encoding="utf-8")):
+        for alias in _said(files[name].read_text(encoding="utf-8", errors="replace")):
             found.setdefault(plain(alias), name)
     return found
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dix.bench.store.amend import announced, remove
 from dix.bench.store.cells import NAMES, StoredCell
 from dix.bench.store.results import ResultStore
+from dix.cli.options import add_config_dir, folders_of
 from dix.cli.report import results_folder
 from dix.cli.words import nearest
 
@@ -18,10 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name in NAMES:
         parser.add_argument(f"--{name}", metavar="NAME[,NAME]", help=f"only rows of these {_PLURALS[name]}")
     parser.add_argument("--dry-run", action="store_true", help="say what would go, and keep it")
+    add_config_dir(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Remove the rows, records and pictures that all the given names belong to; for good, there is no way back."""
+    folders_of(arguments)  # checked as by every command; the stored records say all that is needed
     folder = results_folder(arguments.results)
     store = ResultStore(folder)
     cells = announced(store)

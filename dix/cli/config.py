@@ -19,10 +19,10 @@ from omegaconf.errors import OmegaConfBaseException
 from dix.cli.aliases import known_as
 from dix.cli.arguments import told
 from dix.cli.options import GROUPS
+from dix.cli.plugins import CONF as CONF
+from dix.cli.plugins import installed
 from dix.cli.schema import register, type_of
 from dix.cli.words import first_line, nearest
-
-CONF = Path(__file__).parents[1] / "conf"
 
 
 def options(group: str, folders: Sequence[Path] = ()) -> list[str]:
@@ -31,10 +31,21 @@ def options(group: str, folders: Sequence[Path] = ()) -> list[str]:
 
 
 def files(group: str, folders: Sequence[Path] = (), own: bool = True) -> dict[str, Path]:
-    """The configuration files of a group by name: in folders of a user, and this suite's own where they are wanted."""
-    searched = [*reversed(folders), *([CONF] if own else [])]
+    """The configuration files of a group by name, in folders of a user.
+
+    own: in this suite's own folder and those of installed plug-ins, too.
+    """
+    searched = [*reversed(folders), *([*installed().folders, CONF] if own else [])]
     found = {path.stem: path for folder in searched for path in (folder / group).glob("*.yaml")}
     return dict(sorted(found.items()))
+
+
+def content(path: Path) -> Any:
+    """What a file says, references unresolved; nothing where it cannot be read, which only its use makes an error."""
+    try:
+        return OmegaConf.to_container(OmegaConf.load(path))
+    except Exception:  # of the disk, of the encoding, of YAML or of OmegaConf
+        return None
 
 
 def composed(overrides: Sequence[str], several: bool = False) -> DictConfig:
@@ -120,12 +131,13 @@ def parsed_overrides(overrides: Sequence[str]) -> list[Override]:
 
 
 def _check_names(folders: Sequence[Path]) -> None:
-    """Hydra would take this suite's file where a user's has the same name, and say nothing."""
+    """Hydra would take this suite's or a plug-in's file where a user's has the same name, and say nothing."""
     for group in GROUPS:
         ours = files(group)
         for name, path in files(group, folders, own=False).items():
             if name in ours and path.read_bytes() != ours[name].read_bytes():
-                raise ValueError(f"{path}: this suite has its own {group} {name!r}; give yours another name")
+                whose = "this suite" if ours[name].is_relative_to(CONF) else "a plug-in"
+                raise ValueError(f"{path}: {whose} has its own {group} {name!r}; give yours another name")
 
 
 def _check_options(overrides: Sequence[Override]) -> None:

@@ -26,6 +26,7 @@ from dix.bench.run.job import Job
 from dix.bench.run.settings import Run, ScoreProtocol
 from dix.classifier import Classifier
 from dix.cli.arguments import check_arguments, code_arguments
+from dix.cli.looks import looks_of, without_looks
 from dix.cli.words import first_line, nearest
 from dix.datasets.api import Dataset
 from dix.datasets.preprocess import Preprocess
@@ -75,6 +76,7 @@ def _job(config: DictConfig, given: Given) -> Job:
         metrics=many(config.metric, "metric", given.metrics),
         protocol=protocol,
         run=run,
+        looks=looks_of(config.method),
     )
 
 
@@ -134,6 +136,8 @@ def build(node: Any, kind: str, key: str) -> Any:
     Raises ValueError that names the key where the target, an argument or the result is wrong.
     """
     plain = _plain(node, key)
+    if kind == "method":
+        plain = without_looks(plain, located(plain[TARGET], key))
     return checked(_made(plain, key), kind, key, f"{plain[TARGET]} gave")
 
 

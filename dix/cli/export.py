@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from dix.bench.store.cells import NAMES
 from dix.bench.store.columns import SCHEMA, plain
 from dix.bench.store.results import ResultStore
+from dix.cli.options import add_config_dir, folders_of
 from dix.cli.report import results_folder
 from dix.files import atomic
 from dix.text import printable
@@ -31,10 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", metavar="FILE", help="where to; - for standard output; default rows.FORMAT in the results folder"
     )
+    add_config_dir(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Write every stored row once: names, image, value, the parts and curve that it comes from, and its origin."""
+    folders_of(arguments)  # checked as by every command; the stored records say all that is needed
     folder = results_folder(arguments.results)
     tables = tidy(ResultStore(folder))
     write = WRITERS[arguments.format]

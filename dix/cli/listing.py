@@ -53,7 +53,7 @@ def _libraries(group: str | None) -> int:
 
 def about(path: Path) -> str:
     """The file's first comment, or the printed label and the class behind it."""
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8", errors="replace")
     comments = [line[1:].strip() for line in text.splitlines() if line.startswith("#") and "@package" not in line]
     if comments:
         return comments[0]

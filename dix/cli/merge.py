@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dix.bench.store.merge import merge
 from dix.bench.store.results import ResultStore
+from dix.cli.options import add_config_dir, folders_of
 from dix.cli.report import results_folder
 
 
@@ -14,10 +15,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Where from, and where to."""
     parser.add_argument("sources", nargs="+", metavar="FROM", help="results folders, or their names under results/")
     parser.add_argument("into", metavar="INTO", help="the results folder that gets the rows; made where it is missing")
+    add_config_dir(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Merge, and say how many rows were new, known, and known with another value; 1 for these and for damage."""
+    folders_of(arguments)  # checked as by every command; the stored records say all that is needed
     sources = [ResultStore(results_folder(name)) for name in arguments.sources]
     into = _target(arguments.into)
     merged = merge(sources, ResultStore(into))

@@ -66,7 +66,8 @@ def add_config_dir(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="DIR",
-        help="a folder with configurations of your own, laid out like conf/ (may be given more than once)",
+        help="a folder with configurations of your own, laid out like conf/; modules in it can be imported, as can "
+        "those of the current folder (may be given more than once)",
     )
 
 
@@ -77,12 +78,21 @@ def add_overrides(parser: argparse.ArgumentParser, about: str, **settings: Any) 
 
 
 def folders_of(arguments: argparse.Namespace) -> list[Path]:
-    """The folders of `--config-dir`. Raises ValueError where one is not there."""
+    """The folders of `--config-dir`, whose modules can be imported from now on.
+
+    Raises ValueError where one is not there.
+    """
     folders = [Path(name).expanduser().absolute() for name in arguments.config_dir]
     for folder in folders:
         if not folder.is_dir():
             raise ValueError(f"--config-dir: no folder {folder}")
+    importable(folders)
     return folders
+
+
+def importable(folders: Sequence[Path]) -> None:
+    """Let modules of these folders be imported, behind all that is installed, so that they hide nothing."""
+    sys.path.extend(str(folder) for folder in folders if str(folder) not in sys.path)
 
 
 def search_path(folders: Sequence[Path]) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dix.bench.store.amend import check_quiet, rename
 from dix.bench.store.results import ResultStore
+from dix.cli.options import add_config_dir, folders_of
 from dix.cli.report import results_folder
 
 
@@ -17,10 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", help="the folder's new name, or its new path")
     parser.add_argument("--method", metavar="OLD=NEW", action="append", default=[], help="rename a method in it")
     parser.add_argument("--label", default="", help="with one --method: how tables print it from now on")
+    add_config_dir(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Rename; what is stored stays valid, and a job that calls the method by its new name computes nothing again."""
+    folders_of(arguments)  # checked as by every command; the stored records say all that is needed
     folder = results_folder(arguments.results)
     pairs = [_pair(word) for word in arguments.method]
     if not pairs and not arguments.name:

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dix.bench.report.compare import ResultSet, compare_runs, comparison_csv, comparison_markdown
+from dix.bench.report.compare import ResultSet, compare_runs, comparison_csv
+from dix.bench.report.compare_text import comparison_markdown, made_with
 from dix.bench.report.csv import render_claims_csv, render_csv, render_protocols_csv
 from dix.bench.report.html import render_html
 from dix.bench.report.latex import render_latex
-from dix.bench.report.markdown import render_markdown
+from dix.bench.report.markdown import markdown_escape, render_markdown
 from dix.bench.report.notes import head
 from dix.bench.report.verdicts import courses_csv, courses_markdown
 from dix.bench.store.doubts import doubts
@@ -25,19 +25,20 @@ from dix.bench.store.results import ResultStore
 from dix.bench.store.status import survey
 from dix.bench.tables import paper, samples
 from dix.bench.tables.build import build
+from dix.bench.tables.choices import Roles, standing
 from dix.bench.tables.curves import curve_panels
 from dix.bench.tables.decide import Course, recorded
 from dix.bench.tables.layouts import thesis_layout
-from dix.bench.tables.samples import Key
+from dix.bench.tables.samples import Block, Key
 from dix.bench.tables.table import Evidence, Labels, MeanRank, Plan, Table, TableCell, TableLayout
 from dix.cli import trust
-from dix.cli.config import CONF, composed, options
+from dix.cli.config import composed, content, files, options
 from dix.cli.construct import many
 from dix.cli.evidence import evidence_of, incomplete
 from dix.cli.options import add_config_dir, folders_of, search_path
 from dix.cli.pictures import gallery_of
 from dix.cli.words import first_line
-from dix.explainer import CONTROL, PROPOSED
+from dix.explainer import BASELINE, CONTROL, PROPOSED
 from dix.files import write_atomic
 from dix.metrics.derived import Difference, StoredMean
 from dix.text import printable
@@ -56,17 +57,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--table", type=int, metavar="N", help="lay it out as the thesis's Table N (0: whatever is stored)"
     )
     add_config_dir(parser)
-    parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help="two results folders side by side instead")
+    parser.add_argument(
+        "--compare", nargs="+", metavar="RESULTS", help="several results folders instead, each beside the first"
+    )
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Write table.csv, claims.csv, table.md, table.tex and index.html into the folder, or compare two folders.
+    """Write table.csv, claims.csv, table.md, table.tex and index.html into the folder, or compare several folders.
 
     1 where rows contradict each other, or something that was stored is gone or damaged; the files are written anyway.
     """
     if arguments.compare:
-        first, second = (results_folder(name) for name in arguments.compare)
-        return _compare(first, second, folders_of(arguments))
+        return _compare([results_folder(name) for name in arguments.compare], folders_of(arguments))
     if not arguments.results:
         raise ValueError("dix report: name a results folder, or two with --compare")
     folder = results_folder(arguments.results)
@@ -115,16 +117,24 @@ def gaps(table: Table) -> list[str]:
     return [*lines, "run the same job again to complete them; nothing stored is computed twice"] if lines else []
 
 
-def _compare(first: Path, second: Path, folders: Sequence[Path] = ()) -> int:
-    """Print two result sets side by side, and keep the comparison in the first folder."""
-    a, b = result_set(ResultStore(first), folders), result_set(ResultStore(second), folders)
-    comparison = compare_runs(a, b)
-    text = comparison_markdown(comparison, (a.table, b.table), (first.name, second.name))
-    print(text)
-    for suffix, content in (("md", text), ("csv", comparison_csv(comparison))):
-        path = first / f"compare-{second.name}.{suffix}"
-        write_atomic(path, shown(content))
-        print(path)
+def _compare(chosen: Sequence[Path], folders: Sequence[Path] = ()) -> int:
+    """Print every further result set beside the first, and keep the comparisons in the first one's folder."""
+    if len(chosen) < 2:
+        raise ValueError("--compare: name two results folders or more")
+    first, *others = chosen
+    sets = [result_set(ResultStore(folder), folders) for folder in chosen]
+    names = [folder.name for folder in chosen]
+    print(f"# {', '.join(map(markdown_escape, names))}\n")
+    print(made_with([each.evidence for each in sets], names))
+    for second, found in zip(others, sets[1:], strict=True):
+        comparison = compare_runs(sets[0], found)
+        text = comparison_markdown(comparison, sets[0].table, (first.name, second.name))
+        print(text)
+        kept = made_with([sets[0].evidence, found.evidence], [first.name, second.name])
+        for suffix, document in (("md", f"{text}\n{kept}"), ("csv", comparison_csv(comparison))):
+            path = first / f"compare-{second.name}.{suffix}"
+            write_atomic(path, shown(document))
+            print(path)
     return 0
 
 
@@ -132,7 +142,8 @@ def result_set(store: ResultStore, folders: Sequence[Path] = ()) -> ResultSet:
     """Everything that a results folder holds, as one table with its evidence and plans."""
     evidence, plans = evidence_of(store), plans_of(store, "", 0, folders)
     table = joined([build(of_protocol(evidence, name), plan) for name, plan in plans.items()])
-    return ResultSet(table, evidence, plans)
+    contents = {Block(group.protocol, group.dataset, group.model): store.contents(group) for group in store.groups()}
+    return ResultSet(table, evidence, plans, contents)
 
 
 def results_folder(name: str) -> Path:
@@ -158,23 +169,30 @@ def plans_of(store: ResultStore, title: str, number: int = 0, folders: Sequence[
     """
     cells = store.cells()
     roles = _printed(cells, "role")
+    who = roles_of(roles)
+    ours = {name for name in who.proposed if name in roles}
     settings = {r["config"]["protocol"]["name"]: r["config"]["protocol"] for r in store.read_json("provenance")}
     plans = {}
     for name in sorted({str(cell["protocol"]) for cell in cells}):
         wanted = {str(cell["metric"]) for cell in cells if cell["protocol"] == name}
-        ours = {method for method, role in roles.items() if role == PROPOSED}
         layout = _thesis_layout(number, name, wanted, ours) if number else None
         wanted |= {*layout.metrics} if layout else set()
         plans[name] = Plan(
             metrics=metrics_of(wanted, name, settings.get(name, {}), stored_means(cells), folders),
             title=title,
-            labels=Labels(methods=method_labels() | _printed(cells, "label")),
+            labels=Labels(methods=method_labels(folders) | _printed(cells, "label"), colours=_printed(cells, "colour")),
             layout=layout,
             printed={(*key[:3], THESIS_METRICS.get(key[3], key[3])): v for key, v in paper.lookup().items()},
-            controls=[name for name, role in roles.items() if role == CONTROL],
-            proposed=list(dict.fromkeys([*paper.PROPOSED, *(n for n, role in roles.items() if role == PROPOSED)])),
+            proposed=who.proposed,
+            claimed=who.claimed,
+            controls=who.controls,
         )
     return plans
+
+
+def roles_of(roles: Mapping[str, str]) -> Roles:
+    """Who is compared with whom, by the roles that methods are stored with."""
+    return standing(*([name for name, own in roles.items() if own == role] for role in (PROPOSED, BASELINE, CONTROL)))
 
 
 def _thesis_layout(number: int, protocol: str, stored: Iterable[str], ours: Iterable[str]) -> TableLayout:
@@ -232,13 +250,15 @@ def documents(
     more = {"verdicts.csv": courses_csv(courses)} if courses else {}
     about, beside = "".join(f"# {line}\n" for line in head(table)), render_protocols_csv(table)
     more |= {"protocols.csv": about + beside} if beside else {}
-    return more | {
+    tables = {
         "table.csv": about + render_csv(table),
         "claims.csv": render_claims_csv(table),
         "table.md": render_markdown(table) + (f"\n{decided}" if decided else ""),
         "table.tex": render_latex(table),
-        "index.html": render_html(table, gallery_of(folder, table, evidence), curves=curves, courses=courses),
     }
+    carried = {name: shown(text) for name, text in {**tables, **more}.items()}
+    page = render_html(table, gallery_of(folder, table, evidence), curves=curves, courses=courses, downloads=carried)
+    return more | tables | {"index.html": page}
 
 
 def metrics_of(
@@ -286,10 +306,16 @@ def unknown_metrics(store: ResultStore, folders: Sequence[Path]) -> list[str]:
     return [f"not configured here, so shown as the mean of the stored values: {names} (see --config-dir)"]
 
 
-def method_labels() -> dict[str, str]:
+def method_labels(folders: Sequence[Path] = ()) -> dict[str, str]:
     """Printed names of all configured methods, in the order of their files' labels."""
-    configured = {name: str(node.get("label", name)) for name, node in _method_nodes().items()}
-    return {**paper.METHOD_LABELS, **configured}
+    nodes = [node for path in files("method", folders).values() for node in _nodes_of(path)]
+    return {**paper.METHOD_LABELS, **{name: str(node.get("label", name)) for name, node in nodes}}
+
+
+def _nodes_of(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
+    """The methods of a configuration file, by name."""
+    found = content(path)
+    return [(str(k), node) for k, node in (found.items() if isinstance(found, Mapping) else ()) if hasattr(node, "get")]
 
 
 def _place(metric: str) -> tuple[int, str]:
@@ -298,13 +324,6 @@ def _place(metric: str) -> tuple[int, str]:
     return (order.index(metric) if metric in order else len(order), metric)
 
 
-def _method_nodes() -> dict[str, Any]:
-    nodes: dict[str, Any] = {}
-    for name in options("method"):
-        nodes.update(OmegaConf.load(CONF / "method" / f"{name}.yaml"))
-    return nodes
-
-
 def _printed(cells: Iterable[Mapping[str, Any]], what: str) -> dict[str, str]:
-    """A method's "label" or "role", as stored with its rows, by name."""
+    """A method's "label", "role" or "colour", as stored with its rows, by name."""
     return {str(cell["method"]): str(cell["printed"][what]) for cell in cells if what in cell.get("printed", {})}

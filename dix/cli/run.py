@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dix.cli.config import CONF, composed, protocols
-from dix.cli.options import add_overrides, overrides_of
+from dix.cli.options import add_overrides, importable, overrides_of
 from dix.cli.output import log_printable, printable_output, tell
 from dix.extras import optional
 
@@ -242,8 +242,11 @@ def _hand_over(words: list[str], sweep: bool = False) -> None:
 
 def task(config: Any) -> None:
     """One job, here or wherever a launcher runs it."""
+    from hydra.core.hydra_config import HydraConfig
+
     from dix.cli.task import run_job
 
+    importable([Path(path.removeprefix("file://")) for path in HydraConfig.get().searchpath])
     log_printable()
     with printable_output():
         run_job(config)

@@ -21,7 +21,7 @@ from dix.bench.store.results import ResultStore
 from dix.classifier import Classifier
 from dix.cli.config import composed
 from dix.cli.construct import build
-from dix.cli.options import add_overrides, overrides_of
+from dix.cli.options import add_config_dir, add_overrides, folders_of, overrides_of
 from dix.cli.progress import progress_of
 from dix.cli.session import open_job
 from dix.files import write_atomic
@@ -39,11 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         add_overrides(actions.add_parser(name, help=text, description=text), _OVERRIDES)
     reporting = actions.add_parser("report", help="write tables and figures of a results folder again")
     reporting.add_argument("results", help="a results folder, or its name under results/")
+    add_config_dir(reporting)
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Run a test, then write the tables and figures of everything in its results folder."""
     if arguments.action == "report":
+        folders_of(arguments)  # checked as by every command; the stored records say all that is needed
         folder = next((p for p in (Path(arguments.results), Path("results") / arguments.results) if p.is_dir()), None)
         if folder is None:
             raise ValueError(f"no results folder {arguments.results!r}, and none in results/")

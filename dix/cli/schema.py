@@ -7,11 +7,15 @@ import inspect
 from dataclasses import dataclass, field
 from typing import Any, get_type_hints
 
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import MISSING
 
 from dix.bench.run.settings import Run, ScoreProtocol
 from dix.bench.sanity.settings import Sanity, Train
+from dix.cli.plugins import installed
 
 
 @dataclass
@@ -46,8 +50,18 @@ def described(settings: type) -> dict[str, str]:
     return found
 
 
+class InstalledPlugins(SearchPathPlugin):
+    """Lets Hydra find the configurations of installed plug-ins, behind this suite's own."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Add their folders."""
+        for plugin in installed().plugins:
+            search_path.append(f"plug-in {plugin.name}", f"file://{plugin.folder}")
+
+
 def register() -> None:
-    """Make the schema known to Hydra under the names that conf/ refers to."""
+    """Make the schema known to Hydra under the names that conf/ refers to, and where plug-ins have theirs."""
+    Plugins.instance().register(InstalledPlugins)
     store = ConfigStore.instance()
     store.store(name="root_schema", node=RootConfig)
     store.store(group="protocol", name="schema", node=ScoreProtocol)

@@ -50,7 +50,7 @@ def task_of(config: DictConfig) -> Task:
             "model": made.classifier.name,
             "dtype": config.protocol.dtype,
             "tf32": config.protocol.tf32,
-            "versions": runtime.versions(),
+            "versions": {name: runtime.versions()[name] for name in runtime.TRAINING},
             "threads": _threads(),
             "device": device.type,
         },

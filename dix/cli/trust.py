@@ -2,8 +2,8 @@
 
 A folder's provenance holds the configuration of its run. Recomputing a row needs the objects that it describes, and a
 stranger wrote it. So it is judged before anything is imported: a part must be one that this installation's own files
-name, by its class (a class that moved to another module is found again), and a value must be plain. What is refused
-here can be given by the user, as an override, or trusted as a whole.
+and those of installed plug-ins name, by its class (a class that moved to another module is found again), and a value
+must be plain. What is refused here can be given by the user, as an override, or trusted as a whole.
 """
 
 from __future__ import annotations
@@ -15,10 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from dix.cli.arguments import code_arguments
-from dix.cli.config import files
+from dix.cli.config import content, files
 from dix.cli.construct import ROOT, TARGET, located
 from dix.text import printable
 
@@ -159,7 +157,7 @@ def targets(kind: str, folders: Sequence[Path] = ()) -> tuple[str, ...]:
 @cache
 def _nodes(kind: str, folders: tuple[Path, ...]) -> tuple[Mapping[str, Any], ...]:
     """The nodes with a target in the configuration files of a kind, references unresolved."""
-    loaded = [OmegaConf.to_container(OmegaConf.load(path)) for path in files(kind, folders).values()]
+    loaded = [content(path) for path in files(kind, folders).values()]
     return tuple(node for content in loaded for node in _with_target(content))
 
 

@@ -7,20 +7,21 @@ from html import escape
 
 import numpy as np
 
+from dix.bench.report.styles import Style
 from dix.bench.tables.curves import CurveLine, CurvePanel
 from dix.bench.tables.statistics import Floats
 from dix.bench.tables.table import TableCell
 
 WIDTH, HEIGHT = 360.0, 230.0
 LEFT, RIGHT, TOP, BOTTOM = 38.0, 8.0, 10.0, 34.0
-COLOURS, DASHES = 7, 4
 #: A curve with more points than this is thinned for drawing.
 POINTS = 80
 
 
-def curve_style(index: int, ours: bool) -> str:
-    """The classes that give a method its colour and its dashes."""
-    return f"k{index % COLOURS} d{index // COLOURS % DASHES}{' ours' if ours else ''}"
+def curve_style(style: Style, ours: bool) -> str:
+    """The attributes that give a method its colour and its dashes."""
+    own = f' style="--c:{style.own}"' if style.own else ""
+    return f'class="curve k{style.colour} d{style.dash}{" ours" if ours else ""}"{own}'
 
 
 def forest(cell: TableCell, scale: tuple[float, float]) -> str:
@@ -50,12 +51,20 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     return [round(k * step, 10) for k in range(first, last + 1)]
 
 
-def curve_chart(panel: CurvePanel, order: Mapping[str, int], proposed: Sequence[str]) -> str:
-    """All methods' mean curves of one panel with their bands; proposed methods are drawn last, on top."""
+def curve_chart(panel: CurvePanel, looks: Mapping[str, Style], proposed: Sequence[str]) -> str:
+    """All methods' mean curves of one panel with their bands; proposed methods are drawn last, on top.
+
+    looks: how each method is drawn; its place among them is the curve's number.
+    """
+    numbers = {method: number for number, method in enumerate(looks)}
     x_range = (min(panel.axis.x), max(panel.axis.x))
     y_range = _y_range(panel.lines)
     lines = sorted(panel.lines, key=lambda line: line.method in proposed)
-    drawn = "".join(_curve(line, panel.axis.x, x_range, y_range, order[line.method], proposed) for line in lines)
+    drawn = "".join(
+        f'<g {curve_style(looks[line.method], line.method in proposed)} data-curve="{numbers[line.method]}">'
+        f"{_curve(line, panel.axis.x, x_range, y_range)}</g>"
+        for line in lines
+    )
     title = escape(f"{panel.metric}: mean curves of {len(lines)} methods")
     return (
         f'<svg viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img" aria-label="{title}">'
@@ -87,14 +96,7 @@ def _axes(x_range: tuple[float, float], y_range: tuple[float, float], label: str
     return "".join(parts)
 
 
-def _curve(
-    line: CurveLine,
-    x: Sequence[float],
-    x_range: tuple[float, float],
-    y_range: tuple[float, float],
-    index: int,
-    proposed: Sequence[str],
-) -> str:
+def _curve(line: CurveLine, x: Sequence[float], x_range: tuple[float, float], y_range: tuple[float, float]) -> str:
     """One method's band and mean, thinned to what a chart can show."""
     chosen = np.unique(np.linspace(0, len(x) - 1, min(len(x), POINTS)).round().astype(int))
     across = _place(np.asarray(x)[chosen], *x_range, LEFT, WIDTH - RIGHT)
@@ -102,9 +104,7 @@ def _curve(
         _place(part[chosen], *y_range, HEIGHT - BOTTOM, TOP) for part in (line.mean, line.low, line.high)
     )
     band = _points(np.concatenate([across, across[::-1]]), np.concatenate([low, high[::-1]]))
-    style = curve_style(index, line.method in proposed)
-    path = f'<polygon points="{band}"/><path d="M{_points(across, mean)}"/>'
-    return f'<g class="curve {style}" data-curve="{index}">{path}</g>'
+    return f'<polygon points="{band}"/><path d="M{_points(across, mean)}"/>'
 
 
 def _points(x: Floats, y: Floats) -> str:

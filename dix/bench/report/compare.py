@@ -1,43 +1,55 @@
-"""Two result sets side by side: every cell that both have, or that differs in one name, with the difference.
+"""Result sets side by side: every cell that two have, or that differs in one name, with the difference.
 
-What differs in the cells' identities is named too.
+What differs in the cells' identities is named too. Scores are paired image by image only where they mean the same: of
+one metric with one probe, for one kind of target on images prepared alike. Others stand beside each other, with the
+reason.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from dix.bench.report.markdown import markdown_escape, markdown_table, p_value_md
-from dix.bench.report.notes import DIGITS, decimals, signed
+from dix.bench.report.notes import DIGITS
 from dix.bench.store.errors import differing
 from dix.bench.tables import samples, signflip, statistics
-from dix.bench.tables.samples import Key, Sample
-from dix.bench.tables.table import Evidence, Plan, Table, TableCell
+from dix.bench.tables.samples import Block, Key, Sample
+from dix.bench.tables.signflip import Paired
+from dix.bench.tables.statistics import Floats
+from dix.bench.tables.table import BETTER, UNDECIDED, WORSE, Evidence, Plan, Table, TableCell
 
 FIELDS = (
     "protocol", "dataset", "model", "method", "metric", "n_first", "n_second", "first", "second", "difference",
     "outside", "shared_images", "largest_image_difference", "p", "p_wilcoxon", "protocol_second", "dataset_second",
-    "model_second", "method_second", "metric_second", "differs",
+    "model_second", "method_second", "metric_second", "differs", "p_corrected", "verdict", "not_paired",
 )  # fmt: skip
 
 
+#: Parts of a cell's identity that say what its score means, and the choices of a protocol that do not.
+MEANING = ("metric", "probe", "preprocess", "protocol")
+BESIDES = ("name", "seed", "dtype", "tf32")
+#: Verdicts on a pair besides those of claims.
+EQUAL, APART = "equal", "not paired"
 #: What cells are named by, in the order in which pairs that differ in one of them are looked for.
 NAMES = ("protocol", "dataset", "model", "method", "metric")
 
 
 @dataclass(frozen=True)
 class ResultSet:
-    """One of two result sets: its table, what it was built from, and by protocol how its metrics reduce."""
+    """One of several result sets: its table, what it was built from, and by protocol how its metrics reduce.
+
+    contents: by block, the digest of what was read for each image that says it.
+    """
 
     table: Table
     evidence: Evidence
     plans: Mapping[str, Plan]
+    contents: Mapping[Block, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -45,8 +57,10 @@ class Pair:
     """One cell in two result sets.
 
     difference: second - first. outside: the second score is outside the first one's interval. shared: images that count
-    in both; largest: the largest difference of one image among them; p: of the paired test that both scores are equal
-    over them, uncorrected; p_rank: of Wilcoxon's. differs: what their identities disagree on, a line each.
+    in both and are the same; largest: the largest difference of one image among them; p: of the paired test that both
+    scores are equal over them, uncorrected; p_rank: of Wilcoxon's. differs: what their identities disagree on, a line
+    each. reason: why the scores are not paired, or "". corrected: p for all pairs of the comparison together. verdict:
+    on the second score, seen from the first.
     """
 
     first: TableCell
@@ -56,6 +70,9 @@ class Pair:
     p: float
     p_rank: float
     differs: tuple[str, ...]
+    reason: str = ""
+    corrected: float = np.nan
+    verdict: str = ""
 
     @property
     def difference(self) -> float:
@@ -88,11 +105,15 @@ def compare_runs(first: ResultSet, second: ResultSet) -> RunComparison:
     across, partners = partners_of(list(cells[0]), list(cells[1]))
     rows = [_samples(found) for found in (first, second)]
     identities = [_identities(found.evidence) for found in (first, second)]
-    pairs = []
+    found = []
     for key, other in partners.items():
-        paired = _paired((first, rows[0].get(key), key), (second, rows[1].get(other), other))
-        differs = differing(identities[0].get(key, {}), identities[1].get(other, {}))
-        pairs.append(Pair(cells[0][key], cells[1][other], *paired, tuple(differs)))
+        ours, theirs = identities[0].get(key, {}), identities[1].get(other, {})
+        reason = other_meaning(ours, theirs)
+        sides = ((first, rows[0].get(key), key), (second, rows[1].get(other), other))
+        paired = _paired(*sides, test=not reason)
+        pair = Pair(cells[0][key], cells[1][other], *paired[:4], tuple(differing(ours, theirs)), reason)
+        found.append((pair, paired[4]))
+    pairs = _judged(found, first.table)
     only_first = tuple(key for key in cells[0] if key not in partners)
     only_second = tuple(key for key in cells[1] if key not in set(partners.values()))
     return RunComparison(tuple(pairs), across, only_first, only_second)
@@ -143,29 +164,76 @@ def _identities(evidence: Evidence) -> dict[Key, Mapping[str, Any]]:
     }
 
 
+def other_meaning(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
+    """Why scores of two identities do not mean the same, or ""."""
+    lines = differing(*({part: _meant(identity, part) for part in MEANING} for identity in (first, second)))
+    return "; ".join(line.split(":")[0] for line in lines)
+
+
+def _meant(identity: Mapping[str, Any], part: str) -> Any:
+    said = identity.get(part)
+    besides = BESIDES if part == "protocol" else ()
+    return {name: value for name, value in said.items() if name not in besides} if isinstance(said, Mapping) else said
+
+
 #: A result set with one cell's sample and names.
 _Side = tuple[ResultSet, Sample | None, Key]
+#: A test with the strength that each flip gives it, where there is one.
+_Test = tuple[Paired, Floats] | None
 
 
-def _paired(first: _Side, second: _Side) -> tuple[int, float, float, float]:
+def _paired(first: _Side, second: _Side, test: bool) -> tuple[int, float, float, float, _Test]:
     """Shared images, the largest difference of one, and the tests of the scores and of the ranks."""
     if first[1] is None or second[1] is None:
-        return 0, np.nan, np.nan, np.nan
-    images = samples.common([first[1].kept, second[1].kept])
+        return 0, np.nan, np.nan, np.nan, None
+    images = _same_images(first, second)
+    if not len(images) or not test:
+        return len(images), np.nan, np.nan, np.nan, None
     a, b = (sample.only(images) for sample in (first[1], second[1]))
-    if not len(images):
-        return 0, np.nan, np.nan, np.nan
     largest = float(np.abs(b.value - a.value).max())
     if len(images) < 2:
-        return 1, largest, np.nan, np.nan
+        return 1, largest, np.nan, np.nan, None
     bootstrap = first[0].table.bootstrap
     columns = [
         sample.column(side[0].plans[side[2].block.protocol].metrics[side[2].metric])
         for side, sample in ((first, a), (second, b))
     ]
     draws = statistics.resample(columns, bootstrap)
-    p = signflip.paired_test(draws[1], draws[0], bootstrap).p
-    return len(images), largest, p, signflip.wilcoxon(b.value, a.value).p
+    found = signflip.paired_test(draws[1], draws[0], bootstrap)
+    tested = (found, signflip.largest(draws, [(0, 1)], bootstrap))
+    return len(images), largest, found.p, signflip.wilcoxon(b.value, a.value).p, tested
+
+
+def _same_images(first: _Side, second: _Side) -> tuple[str, ...]:
+    """Images that count in both cells, without those of one name whose content is known to differ."""
+    assert first[1] is not None
+    assert second[1] is not None
+    mine, theirs = (side[0].contents.get(side[2].block, {}) for side in (first, second))
+    images = samples.common([first[1].kept, second[1].kept])
+    return tuple(i for i in images if mine.get(i, "") == theirs.get(i, "") or not (mine.get(i) and theirs.get(i)))
+
+
+def _judged(found: Sequence[tuple[Pair, _Test]], table: Table) -> list[Pair]:
+    """The pairs with their p-values corrected together, and their verdicts."""
+    maxima = np.zeros(table.bootstrap.flips)
+    for _, test in found:
+        maxima = maxima if test is None else np.maximum(maxima, test[1])
+    return [
+        _judge(pair, np.nan if test is None else signflip.corrected(test[0], maxima), table) for pair, test in found
+    ]
+
+
+def _judge(pair: Pair, p: float, table: Table) -> Pair:
+    way = table.directions.get(pair.first.key.metric)
+    if pair.reason or not pair.shared:
+        verdict = APART
+    elif pair.difference == 0 and not pair.largest > 0:
+        verdict = EQUAL
+    elif way is None or not p < 1 - table.bootstrap.level:
+        verdict = UNDECIDED
+    else:
+        verdict = BETTER if (pair.difference > 0) == way else WORSE
+    return replace(pair, corrected=p, verdict=verdict)
 
 
 def comparison_csv(comparison: RunComparison) -> str:
@@ -181,73 +249,11 @@ def _record(pair: Pair) -> Sequence[object]:
     a, b = pair.first, pair.second
     numbers = (a.n, b.n, a.value, b.value, pair.difference, int(pair.outside), pair.shared, pair.largest)
     tests = (pair.p, pair.p_rank)
-    return (*_flat(a.key), *numbers, *tests, *_flat(b.key), "; ".join(pair.differs))
+    judged = (pair.corrected, pair.verdict, pair.reason)
+    return (*_flat(a.key), *numbers, *tests, *_flat(b.key), "; ".join(pair.differs), *judged)
 
 
 def _plain(item: object) -> str:
     if isinstance(item, float):
         return "" if np.isnan(item) else f"{item:.{DIGITS}g}"
     return str(item)
-
-
-def comparison_markdown(comparison: RunComparison, tables: tuple[Table, Table], names: tuple[str, str]) -> str:
-    """The comparison for people: what differs in general, then every cell."""
-    first, second = map(markdown_escape, names)
-    header = [
-        "Data set",
-        "Model",
-        "Metric",
-        "Method",
-        "n",
-        first,
-        second,
-        "difference",
-        "largest of an image",
-        "p",
-        "p Wilcoxon",
-    ]
-    body = markdown_table(header, (_row(pair, tables[0]) for pair in comparison.pairs), 4)
-    return "\n\n".join([f"# {first} and {second}", *_summary(comparison, first, second), body]) + "\n"
-
-
-def _summary(comparison: RunComparison, first: str, second: str) -> Iterator[str]:
-    pairs = comparison.pairs
-    same = sum(pair.difference == 0 and not pair.largest > 0 for pair in pairs)
-    outside = sum(pair.outside for pair in pairs)
-    name, mine, theirs = map(markdown_escape, comparison.across)
-    paired = f"differ in the {name} alone ({first}: {mine}, {second}: {theirs})" if name else "are in both"
-    lines = [
-        f"{len(pairs)} cells {paired}, {same} of them equal; in {outside} the score of {second} is outside the "
-        f"interval of {first} (†)",
-        f"{len(comparison.only_first)} cells are only in {first}, {len(comparison.only_second)} only in {second}",
-    ]
-    causes: dict[str, int] = {}
-    for pair in pairs:
-        for line in pair.differs:
-            causes[line] = causes.get(line, 0) + 1
-    lines += [
-        f"differs in {count} cells: {markdown_escape(line.replace('stored', first).replace('wanted', second))}"
-        for line, count in causes.items()
-    ]
-    yield "\n".join(f"- {line}" for line in lines)
-
-
-def _row(pair: Pair, table: Table) -> list[str]:
-    key, labels = pair.first.key, table.labels
-    names = (
-        labels.dataset(key.block.dataset),
-        labels.model(key.block.model),
-        labels.metric(key.metric),
-        labels.method(key.method),
-    )
-    n = str(pair.first.n) if pair.first.n == pair.second.n else f"{pair.first.n}, {pair.second.n}"
-    difference = signed(pair.difference) + ("†" if pair.outside else "")
-    scores = (decimals(pair.first.value), decimals(pair.second.value))
-    return [
-        *map(markdown_escape, names),
-        n,
-        *scores,
-        difference,
-        decimals(pair.largest),
-        *map(p_value_md, (pair.p, pair.p_rank)),
-    ]

@@ -14,14 +14,11 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from dix.bench.report.styles import Style, styles
 from dix.bench.tables.curves import CurvePanel
 from dix.bench.tables.statistics import Floats
 from dix.files import write_atomic
 from dix.pictures import channels_last, overlay
-
-#: M. Okabe and K. Ito, "Color universal design" (2008), without the yellow that white paper swallows.
-COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")
-DASHES = ("-", "--", ":", "-.")
 
 FORMATS = {
     "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
@@ -81,16 +78,20 @@ def _side_label(place: mpl.axes.Axes, label: str) -> None:
 
 
 def curve_figure(
-    panels: Sequence[CurvePanel], labels: Mapping[str, str] | None = None, columns: int = 4, size: float = 2.4
+    panels: Sequence[CurvePanel],
+    labels: Mapping[str, str] | None = None,
+    columns: int = 4,
+    size: float = 2.4,
+    colours: Mapping[str, str] | None = None,
 ) -> Figure:
-    """Mean curves with bands, one panel for each metric, one legend for all."""
-    names = list(dict.fromkeys(line.method for panel in panels for line in panel.lines))
+    """Mean curves with bands, one panel for each metric, one legend for all. colours: given ones, by method."""
+    looks = styles((line.method for panel in panels for line in panel.lines), colours)
     across = min(columns, len(panels))
     down = -(-len(panels) // across)
     figure = Figure(figsize=(size * across, size * down + 0.5), layout="constrained")
     axes = figure.subplots(down, across, squeeze=False).ravel()
     for place, panel in zip(axes, panels, strict=False):
-        _draw_panel(place, panel, names, labels or {})
+        _draw_panel(place, panel, looks, labels or {})
     for place in axes[len(panels) :]:
         place.set_axis_off()
     handles = {text: line for place in axes for line, text in zip(*place.get_legend_handles_labels(), strict=True)}
@@ -100,12 +101,10 @@ def curve_figure(
     return figure
 
 
-def _draw_panel(place: mpl.axes.Axes, panel: CurvePanel, names: Sequence[str], labels: Mapping[str, str]) -> None:
+def _draw_panel(place: mpl.axes.Axes, panel: CurvePanel, looks: Mapping[str, Style], labels: Mapping[str, str]) -> None:
     for line in panel.lines:
-        index = names.index(line.method)
-        colour = COLOURS[index % len(COLOURS)]
+        colour, dashes = looks[line.method].hexadecimal, looks[line.method].dashes
         place.fill_between(panel.axis.x, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
-        dashes = DASHES[index // len(COLOURS) % len(DASHES)]
         label = labels.get(line.method, line.method).replace("$", r"\$")
         place.plot(panel.axis.x, line.mean, dashes, color=colour, linewidth=1.2, label=label)
     place.set_title(labels.get(panel.metric, panel.metric), fontsize=8, parse_math=False)

@@ -33,11 +33,13 @@ def render_html(
     provenance: Mapping[str, Any] | None = None,
     curves: Sequence[CurvePanel] = (),
     courses: Sequence[Course] = (),
+    downloads: Mapping[str, str] | None = None,
 ) -> str:
     """The whole report as one page.
 
     provenance: what the numbers depend on (see `tables.Evidence`); by default the table's own. Its `cost` becomes a
-    section by itself. courses: of runs until all is decided. Raises ValueError for an image in a format that browsers
+    section by itself. courses: of runs until all is decided. downloads: further documents by file name, which the page
+    carries with it. Raises ValueError for an image in a format that browsers
     do not show.
     """
     about = table.provenance if provenance is None else provenance
@@ -59,6 +61,7 @@ def render_html(
         subtitle=html_results.subtitle(table),
         warnings=html_results.warnings(table),
         tiles=html_results.tiles(table),
+        downloads=html_parts.downloads(downloads or {}),
         sections=[name for name, present in parts.items() if present],
         level=f"{100 * table.bootstrap.level:g} %",
         groups=[html_results.group(table, blocks) for blocks in notes.groups(table).values()],

@@ -14,6 +14,7 @@ from dix.bench.report import notes
 from dix.bench.report.charts import curve_chart, curve_style
 from dix.bench.report.html_results import View, metric_head, role, sort_key
 from dix.bench.report.notes import decimals
+from dix.bench.report.styles import styles
 from dix.bench.tables.curves import CurvePanel
 from dix.bench.tables.samples import Block
 from dix.bench.tables.table import Table
@@ -46,33 +47,37 @@ def image_uri(data: bytes) -> Markup:
     raise ValueError(f"expected PNG, JPEG or WebP bytes for the gallery, got {data[:8]!r}")
 
 
-def _curve_order(table: Table) -> list[str]:
-    """Methods in the order in which colours are given out: the proposed ones first, the last of them foremost."""
-    ours = [method for method in reversed(table.layout.methods) if method in table.proposed]
-    return ours + [method for method in table.layout.methods if method not in ours]
+def downloads(documents: Mapping[str, str]) -> list[View]:
+    """Documents as addresses that hold them, so that the page still offers them where it is sent to others."""
+    return [{"name": name, "uri": Markup(_address(text))} for name, text in documents.items() if text]
+
+
+def _address(text: str) -> str:
+    return f"data:text/plain;charset=utf-8;base64,{base64.b64encode(text.encode()).decode()}"
 
 
 def legend(table: Table, curves: Sequence[CurvePanel]) -> list[View]:
-    order = _curve_order(table)
+    """Every method that is drawn, in the order of the tables."""
+    looks = styles(table.layout.methods, table.labels.colours)
     drawn = {line.method for panel in curves for line in panel.lines}
     return [
         {
-            "index": order.index(method),
+            "index": number,
             "label": table.labels.method(method),
-            "style": curve_style(order.index(method), method in table.proposed),
+            "style": Markup(curve_style(looks[method], method in table.proposed)),
             "ours": method in table.proposed,
         }
-        for method in table.layout.methods
+        for number, method in enumerate(looks)
         if method in drawn
     ]
 
 
 def curve_groups(table: Table, curves: Sequence[CurvePanel]) -> list[View]:
     """The panels of each block."""
-    order = {method: index for index, method in enumerate(_curve_order(table))}
+    looks = styles(table.layout.methods, table.labels.colours)
     groups: dict[Block, list[View]] = {}
     for panel in curves:
-        svg = Markup(curve_chart(panel, order, table.proposed))
+        svg = Markup(curve_chart(panel, looks, table.proposed))
         label = notes.metric_label(table, panel.metric)
         groups.setdefault(panel.block, []).append({"title": label, "svg": svg})
     return [

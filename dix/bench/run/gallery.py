@@ -95,12 +95,10 @@ class Gallery:
             old.unlink()
 
     def _about(self, batch: ImageBatch, row: int) -> dict[str, Any]:
-        target = self.job.classifier.class_of(int(batch.targets[row]))
-        names = self.job.dataset.class_names
         return {
             **self.job.group._asdict(),
             "image": batch.ids[row],
-            "explained": names.get(target, f"class {target}"),
+            "explained": self.job.class_name(int(batch.targets[row])),
             "probability": round(float(batch.clean.probability[row]), 4),
         }
 

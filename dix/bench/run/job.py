@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -17,12 +17,26 @@ from dix.classifier import Classifier
 from dix.datasets.api import Dataset
 from dix.datasets.preprocess import Preprocess
 from dix.datasets.subset import Subset, random_order
-from dix.explainer import BASELINE, Explainer
+from dix.explainer import BASELINE, CONTROL, PROPOSED, Explainer
 from dix.identity import describe, named
 from dix.metrics.api import Metric
 
 #: Settings of the protocol that no method or metric has as a field.
 _SHARED = ("name", "version", "target", "unlabelled", "map_resize", "dtype")
+#: What a method may be to a table.
+ROLES = (BASELINE, PROPOSED, CONTROL)
+
+
+@dataclass(frozen=True)
+class Looks:
+    """How tables and charts show a method, where its configuration says so; "" leaves it to the method and its name.
+
+    label: its printed name. role: one of ROLES. colour: as #RRGGBB.
+    """
+
+    label: str = ""
+    role: str = ""
+    colour: str = ""
 
 
 @dataclass(frozen=True)
@@ -30,7 +44,8 @@ class Job:
     """Everything that a run needs, as objects.
 
     methods, metrics: by the name that rows store. preprocess: how the data set's images reach the model.
-    key: names the job's own record in the store; by default its name and a hash of its cells.
+    key: names the job's own record in the store; by default its name and a hash of its cells. looks: how methods are
+    shown, by name; presentation, which no row hangs on.
     """
 
     classifier: Classifier
@@ -41,6 +56,7 @@ class Job:
     protocol: ScoreProtocol
     run: Run
     key: str = ""
+    looks: Mapping[str, Looks] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raise ValueError where a setting is outside its range."""
@@ -75,6 +91,19 @@ class Job:
         if self.run.until == "all":
             return range(self.count)
         return random_order(self.dataset.name, self.dataset.ids, self.run.order)[: self.count]
+
+    def role(self, method: str) -> str:
+        """What a method is to tables: as its configuration says, or its class, or else a baseline."""
+        own = self.looks.get(method, Looks()).role
+        return own or str(getattr(self.methods[method], "role", BASELINE))
+
+    def class_name(self, output: int) -> str:
+        """What an output of the network means, in words where the data set or the network knows them."""
+        if self.dataset.label_space == self.classifier.label_space:
+            label = self.classifier.class_of(output)
+            if label in self.dataset.class_names:
+                return self.dataset.class_names[label]
+        return self.classifier.class_name(output)
 
     def unsupported(self) -> dict[str, str]:
         """Methods that cannot explain this model, with the reason."""
@@ -134,9 +163,11 @@ class Job:
             "metric": describe(self.metrics[metric]),
             "probe": _described_probe(self.metrics[metric]),
         }
+        looks = self.looks.get(method, Looks())
         printed = {
-            "label": self.methods[method].label,
-            "role": getattr(self.methods[method], "role", BASELINE),
+            "label": looks.label or self.methods[method].label,
+            "role": self.role(method),
+            **({"colour": looks.colour} if looks.colour else {}),
             "metric_label": self.metrics[metric].label,
             "better": {True: "higher", False: "lower", None: "neither"}[self.metrics[metric].higher_is_better],
         }

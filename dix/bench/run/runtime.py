@@ -21,6 +21,8 @@ PACKAGES = (
     "torch", "torchvision", "timm", "numpy", "scipy", "pandas", "pyarrow", "pillow", "hydra-core", "omegaconf",
     "grad-cam", "captum", "saliency", "zennit", "lxt", "pycocotools",
 )  # fmt: skip
+#: Those among them that a training runs through: what it computes with, and what its pictures are decoded by.
+TRAINING = ("torch", "torchvision", "timm", "numpy", "pillow")
 #: Parameters of glibc's mallopt(3).
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -13,8 +13,7 @@ from dix.bench.run.plan import Step
 from dix.bench.store.cells import group_of
 from dix.bench.store.columns import Row, codes
 from dix.bench.store.results import ResultStore
-from dix.bench.tables import paper
-from dix.bench.tables.choices import Roles, comparisons
+from dix.bench.tables.choices import Roles, comparisons, standing
 from dix.bench.tables.sequential import Cell, Family, Rule, bounds_of
 from dix.explainer import BASELINE, CONTROL, PROPOSED
 
@@ -131,9 +130,5 @@ def _digest(content: Any) -> str:
 
 def roles_of(job: Job) -> Roles:
     """Which methods of a job are the proposed ones and which are controls."""
-    roles = {name: getattr(method, "role", BASELINE) for name, method in job.methods.items()}
-    return Roles(
-        proposed=tuple(dict.fromkeys([*paper.PROPOSED, *(name for name, role in roles.items() if role == PROPOSED)])),
-        claimed=paper.CLAIMED,
-        controls=tuple(name for name, role in roles.items() if role == CONTROL),
-    )
+    roles = {name: job.role(name) for name in job.methods}
+    return standing(*([name for name, own in roles.items() if own == role] for role in (PROPOSED, BASELINE, CONTROL)))

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from dix.bench.report.figures import COLOURS, DASHES, save
+from dix.bench.report.figures import save
+from dix.bench.report.styles import styles
 from dix.bench.sanity.report import Curves, curves_of
 from dix.bench.sanity.strips import KeptStrip, kept_strips
 from dix.bench.store.results import ResultStore
@@ -65,11 +66,11 @@ def line_figure(methods: Sequence[Curves]) -> Figure:
     """
     figure = Figure(figsize=(5.2, 3.2), layout="constrained")
     place = figure.subplots()
-    for i, curves in enumerate(methods):
+    looks = styles(curves.method for curves in methods)
+    for curves in methods:
         points = curves.points()
         mean, low, high = (np.array([getattr(p, key) for p in points]) for key in ("value", "low", "high"))
-        colour = COLOURS[i % len(COLOURS)]
-        dashes = DASHES[i // len(COLOURS) % len(DASHES)]
+        colour, dashes = looks[curves.method].hexadecimal, looks[curves.method].dashes
         place.fill_between(curves.x, low, high, color=colour, alpha=0.15, linewidth=0)
         place.plot(curves.x, mean, dashes, marker="o", markersize=3, color=colour, linewidth=1.2, label=curves.method)
     first = methods[0]

@@ -61,10 +61,9 @@ class Strips:
         return self.folder / f"{name}-{index:05d}.npz"
 
     def _about(self, strip: Strip, method: str) -> dict[str, object]:
-        output = self.job.classifier.class_of(strip.target)
         return {
             "image": strip.image,
-            "explained": self.job.dataset.class_names.get(output, f"class {output}"),
+            "explained": self.job.class_name(strip.target),
             "model": self.job.classifier.name,
             "dataset": self.job.dataset.name,
             "method": method,

@@ -23,6 +23,7 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 
 from dix.bench.sanity.settings import Train
+from dix.bench.store.errors import differing
 from dix.classifier import Classifier
 from dix.datasets.api import Dataset
 from dix.datasets.loader import Batch, Loader, contents
@@ -159,10 +160,23 @@ def _finished(out: Path, identity: Mapping[str, Any]) -> Trained | None:
     if not (out.is_file() and record_file.is_file()):
         return None
     record = json.loads(record_file.read_text(encoding="utf-8"))
-    same = record["identity"] == identity and record["sha256"] == hashlib.sha256(out.read_bytes()).hexdigest()
-    if not same:
-        raise ValueError(f"train.out: {out} holds weights of another training; name another file, or remove it")
+    others = _others(record["identity"], identity)
+    if record["sha256"] != hashlib.sha256(out.read_bytes()).hexdigest():
+        others.append(f"the file is not the one that {record_file.name} is about")
+    if others:
+        raise ValueError(_refusal(out, "holds weights of another training", others))
     return Trained(**{key.name: record["trained"][key.name] for key in fields(Trained)})
+
+
+def _others(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """What a recorded training has otherwise, a line each; versions that the record has besides entered no training."""
+    versions = wanted.get("versions", {})
+    entering = {name: version for name, version in stored.get("versions", {}).items() if name in versions}
+    return differing({**stored, "versions": entering}, {**wanted, "versions": versions})
+
+
+def _refusal(path: Path, what: str, others: Sequence[str]) -> str:
+    return "\n  ".join([f"train.out: {path} {what}; name another file, or remove it. What differs:", *others])
 
 
 class _Training:
@@ -172,7 +186,7 @@ class _Training:
         self.task = task
         self.settings = task.settings
         self.network = task.classifier.network
-        self.digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        self.identity = identity
         self.checkpoint = out.with_suffix(".checkpoint")
         known = _labels(task.train, task.classifier)
         self.labels = torch.tensor(LABELS[self.settings.labels](known, self._draws("labels")))
@@ -269,7 +283,7 @@ class _Training:
 
     def _save(self) -> None:
         state = {
-            "digest": self.digest,
+            "identity": dict(self.identity),
             "history": self.history,
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -283,10 +297,9 @@ class _Training:
         if not self.checkpoint.is_file():
             return
         state = torch.load(self.checkpoint, map_location=self.task.classifier.device, weights_only=True)
-        if state["digest"] != self.digest:
-            raise ValueError(
-                f"train.out: {self.checkpoint} is of a training with other settings; remove it, or name another file"
-            )
+        others = _others(state["identity"], self.identity) if "identity" in state else ["it does not say of which"]
+        if others:
+            raise ValueError(_refusal(self.checkpoint, "is of a training with other settings", others))
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.rate.load_state_dict(state["rate"])

@@ -41,7 +41,8 @@ class StoredCell:
     """One cell of a table: five names, and everything that defines its scores.
 
     identity: nested plain values; equal identities give equal scores.
-    printed: how tables show the cell: the method's "label" and "role" and the metric's "metric_label".
+    printed: how tables show the cell: the method's "label", "role" and, where it was given one, "colour", and the
+    metric's "metric_label" and which is "better".
 
     Raises ValueError for a name that `checked_name` refuses.
     """

@@ -55,7 +55,7 @@ class ResultStore:
     # Cells
 
     def open(self, cells: Iterable[StoredCell]) -> None:
-        """Announce cells before their rows are written.
+        """Announce cells before their rows are written. How a known cell is printed follows the last who announces it.
 
         Rows of a cell whose record somebody removed do not come back: their parts are set aside.
         """
@@ -73,6 +73,8 @@ class ResultStore:
                     "\n  ".join(lines) + "\n"
                     "nothing stored was touched; use another folder (run.name=NAME or run.results=PATH), or remove it"
                 )
+            if stored["printed"] != dict(cell.printed):
+                self.records.write("cells", cell.key, {**stored, "printed": dict(cell.printed)})
 
     def stale(self, title: str, stored: Any, wanted: Any) -> list[str]:
         """How a cell's stored identity differs from another: a heading and some lines, or nothing."""

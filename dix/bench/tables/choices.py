@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from dix.bench.tables import paper
 from dix.bench.tables.samples import Summarised
 from dix.bench.tables.sequential import Comparison
 
@@ -24,6 +25,18 @@ class Roles:
     def baseline(self, method: str) -> bool:
         """Whether a method is a rival of the proposed ones."""
         return method not in (*self.proposed, *self.controls)
+
+
+def standing(proposed: Sequence[str], baselines: Sequence[str], controls: Sequence[str]) -> Roles:
+    """Roles by what methods are stored as; the thesis's own is proposed unless it is stored as something else.
+
+    The lead of the thesis's method is claimed for the two that the thesis claims it for, and that of every other
+    proposed method: somebody's own.
+    """
+    thesis = [name for name in paper.PROPOSED if name not in (*baselines, *controls)]
+    ours = tuple(dict.fromkeys([*thesis, *proposed]))
+    claimed = tuple(name for name in ours if name in paper.CLAIMED or not paper.is_variant(name))
+    return Roles(ours, claimed, tuple(controls))
 
 
 def _all(first: str, second: str, roles: Roles) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from dix.bench.tables import samples, signflip
+from dix.bench.tables import paper, samples, signflip
 from dix.bench.tables.lines import lead_of
 from dix.bench.tables.measured import Context, Measured, drawn_over, values_over
 from dix.bench.tables.samples import Block, Key
@@ -39,7 +39,7 @@ def _claimed(block: Block, metric: str, context: Context) -> list[Claim]:
     for ours in [method for method in context.layout.methods if method in plan.claimed]:
         for rival in rivals:
             lead = sign * (context.printed(block, ours, metric) - context.printed(block, rival, metric))
-            general = (block.model, block.dataset) not in known
+            general = (block.model, block.dataset) not in known or ours not in paper.CLAIMED
             if general or lead > 0:
                 claims.append(Claim(block, metric, ours, rival, lead))
             elif lead < 0:

@@ -40,7 +40,7 @@ class CurvePanel:
 def curve_panels(
     evidence: Evidence, plan: Plan, axes: Mapping[str, Axis] | None = None, level: float = 0.95
 ) -> tuple[CurvePanel, ...]:
-    """The curves of every line whose metric stores some; derived metrics have none.
+    """The curves of every line whose metric stores some; derived metrics have none, nor have curves of one point.
 
     axes: the x axis by metric; by default the metric's own.
     Bands are pointwise Student intervals of the mean over images.
@@ -56,6 +56,8 @@ def curve_panels(
             if counted:
                 points = next(iter(counted.values())).shape[1]
                 axis = (axes or {}).get(metric) or axis_of(plan.metrics[metric], points)
+                if len(axis.x) < 2:
+                    continue
                 lines = tuple(_line(method, axis, curve, level) for method, curve in counted.items())
                 panels.append(CurvePanel(block, metric, axis, lines))
     return tuple(panels)

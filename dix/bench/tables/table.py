@@ -37,12 +37,13 @@ class TableLayout(NamedTuple):
 
 @dataclass(frozen=True)
 class Labels:
-    """Printed names; a name without a label prints as it is."""
+    """Printed names; a name without a label prints as it is. colours: of methods that were given one."""
 
     methods: Mapping[str, str] = field(default_factory=lambda: dict(paper.METHOD_LABELS))
     models: Mapping[str, str] = field(default_factory=lambda: dict(paper.MODEL_LABELS))
     datasets: Mapping[str, str] = field(default_factory=lambda: dict(paper.DATASET_LABELS))
     metrics: Mapping[str, str] = field(default_factory=dict)
+    colours: Mapping[str, str] = field(default_factory=dict)
 
     def method(self, name: str) -> str:
         """The method's printed name."""

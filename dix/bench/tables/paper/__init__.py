@@ -19,6 +19,12 @@ CLAIMED = ("dix2", "dix3")
 #: All variants of the proposed method, none of which is a baseline.
 PROPOSED = ("dix1", "dix2", "dix2_mul", "dix3_grads", "dix3")
 
+
+def is_variant(method: str) -> bool:
+    """Whether a name is that of the proposed method or of a reading of it, such as `dix3_max`."""
+    return method.split("_")[0] in PROPOSED
+
+
 #: Names as the thesis's tables print them.
 METHOD_LABELS = {
     "gc": "GC",
