@@ -14,6 +14,7 @@ from support.hostile_methods import Hostile, Leaving, Shared, Vandal, conv_model
 from torch import Tensor
 
 from dix.bench.run import contracts
+from dix.cli import main
 from dix.cli.config import composed, options
 from dix.cli.construct import many
 from dix.metrics.api import Case, Scores, Summary, Trace
@@ -183,3 +184,69 @@ def test_a_data_set_that_cannot_be_read_is_reported() -> None:
     [unreadable] = [f for f in contracts.dataset_contract(parts.Made(broken=(1,))) if f.problem]
     assert unreadable.clause == "reads image1"
     assert "made to be unreadable" in unreadable.problem
+
+
+BROKEN = """
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Raising:
+    label: str = "Raising"
+    extra: bool = True
+
+    def __post_init__(self):
+        raise RuntimeError("made to raise")
+
+    def unsupported(self, classifier):
+        return ""
+
+    def explain(self, passes):
+        return passes.images.mean(dim=1)
+
+
+class Unreadable:
+    name, label_space, ids, labels, class_names = "unreadable", None, ("a", "b"), (None, None), {}
+
+    def read(self, index):
+        raise OSError("made to be unreadable")
+
+    def fingerprint(self):
+        return "f"
+"""
+
+
+def test_check_goes_on_whatever_a_part_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A method that cannot be built, a sound one, and a data set that cannot be read, with a model and without."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "broken_parts.py").write_text(BROKEN, encoding="utf-8")
+    for kind, name, text in (
+        ("method", "raising", "raising:\n  _target_: broken_parts.Raising\n"),
+        ("dataset", "unreadable", "_target_: broken_parts.Unreadable\n"),
+    ):
+        (tmp_path / "c" / kind).mkdir(parents=True)
+        (tmp_path / "c" / kind / f"{name}.yaml").write_text(text, encoding="utf-8")
+    words = ["check", "method=[raising,gc]", "dataset=unreadable", "--config-dir", "c"]
+    assert main([*words, "model=lenet5"]) == 1
+    out = capsys.readouterr().out
+    assert "FAILS is built from its configuration: method.raising: Raising: RuntimeError: made to raise; mend" in out
+    assert "FAILS reads a: OSError: made to be unreadable; open the file with Pillow" in out
+    sound = out[out.index("method gc on lenet5") :].splitlines()[1:]
+    assert len(sound) > 8
+    assert all(line.startswith("  ok ") for line in sound)
+    assert main([*words, "model=lenet5", "model.weights=gone.pth"]) == 1
+    out = capsys.readouterr().out
+    assert "FAILS is built from its configuration: model.weights: no file gone.pth" in out
+    assert "FAILS is tried on a model: there is none" in out
+
+
+def test_every_clause_that_can_fail_has_advice() -> None:
+    said = [*contracts.explainer_contract(parts.Brightness(), parts.classifier(), IMAGES)]
+    said += [*contracts.metric_contract(SilentlyExcludes(), parts.classifier(), IMAGES)]
+    said += [*contracts.dataset_contract(parts.Made()), *contracts.classifier_contract(parts.classifier(), IMAGES)]
+    clauses = {finding.clause for finding in said} - {"reads its first 20 images with masks of their size"}
+    assert len(clauses) > 20
+    assert {clause for clause in clauses if not any(clause.startswith(about) for about in contracts.ADVICE)} == set()

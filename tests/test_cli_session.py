@@ -41,7 +41,7 @@ def test_only_the_session_sets_up_a_process() -> None:
     "command", ["task", "estimate", "explain", "verify", "figures", "sanity", "train", "check", "bench"]
 )
 def test_every_command_that_runs_a_network_opens_its_job_there(command: str) -> None:
-    assert {"open_job", "open_jobs"} & set(calls(CLI / f"{command}.py"))
+    assert {"open_job", "open_jobs", "open_model"} & set(calls(CLI / f"{command}.py"))
 
 
 @pytest.fixture

@@ -38,6 +38,7 @@ COMMANDS = {
     "pack": ("dix.cli.pack", "a results folder in one file that can be checked: dix pack table1"),
     "unpack": ("dix.cli.unpack", "a results folder from such a file: dix unpack table1.pack"),
     "verify": ("dix.cli.verify", "recompute a random sample of stored rows and compare"),
+    "completion": ("dix.cli.completion", "the tab key in your shell: source <(dix completion bash)"),
 }
 
 

@@ -12,6 +12,9 @@ from dix.cli.options import add_overrides, overrides_of
 from dix.cli.session import open_job
 from dix.seeding import generator
 
+#: What `dix bench libraries` times where nothing is chosen: the methods that a library has, on a small network.
+LIBRARIES_DEFAULT = {"method": "[ac,fg,gig,big]", "model": "efficientnet_lite0", "model.weights": "random"}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to time."""
@@ -21,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     methods.add_argument("--batch", type=int, default=8, help="images explained together")
     methods.add_argument("--literal", type=int, default=1, help="images that the literal way explains; 0: none")
     libraries = kinds.add_parser("libraries", help="AC and FG compared with grad-cam, GIG and BIG with saliency")
-    add_overrides(libraries, "model=resnet101 model.weights=random method=[ac,fg,gig,big]")
+    add_overrides(libraries, "default: model=efficientnet_lite0 model.weights=random method=[ac,fg,gig,big]")
     libraries.add_argument("--batch", type=int, default=8, help="images explained together by this suite")
     libraries.add_argument("--steps", type=int, default=3, help="steps of GIG and BIG, on both sides")
     metrics = kinds.add_parser("metrics", help="every metric, and SIC and AIC compared with saliency")
@@ -53,13 +56,16 @@ def _methods(arguments: argparse.Namespace) -> int:
 def _libraries(arguments: argparse.Namespace) -> int:
     from dix.cli.bench_libraries import library_timings
 
-    chosen = open_job(composed([*overrides_of(arguments), "run.threads=1", "run.device=cpu"]))
+    given = overrides_of(arguments)
+    named = {word.split("=")[0] for word in given}
+    defaults = [f"{key}={value}" for key, value in LIBRARIES_DEFAULT.items() if key.split(".")[0] not in named]
+    chosen = open_job(composed([*defaults, *given, "metric=[]", "run.threads=1", "run.device=cpu"]))
     torch.set_flush_denormal(True)  # random weights saturate the softmax: its tiny gradients would slow both sides down
     model = chosen.classifier
     size = model.input_size
     images = torch.rand(arguments.batch, 3, size, size, generator=generator(0, "bench"))
     print(f"{runtime.machine(model.device)}; {model.name}, weights: {model.weights.source}; batch {arguments.batch}")
-    print(f"{'':<6} {'here':>9} {'library':>9} {'ratio':>9}  CPU seconds an image")
+    print(f"{'':<6} {'here':>9} {'library':>9} {'ratio':>9}  CPU seconds an image", flush=True)
     for row in library_timings(model, dict(chosen.methods), images, arguments.steps):
         print(row, flush=True)
     return 0

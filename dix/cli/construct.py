@@ -67,17 +67,22 @@ def job_of(config: DictConfig, given: Given = NOTHING) -> Job:
 def _job(config: DictConfig, given: Given) -> Job:
     protocol: ScoreProtocol = OmegaConf.to_object(config.protocol)  # type: ignore[assignment]
     run: Run = OmegaConf.to_object(config.run)  # type: ignore[assignment]
-    classifier = looked(given.model or build(config.model, "model", "model"))
+    classifier = classifier_of(config, given)
     return Job(
         classifier=classifier,
         dataset=given.dataset or data_set(config.dataset),
-        preprocess=_preprocess(classifier, protocol),
+        preprocess=preprocess_of(classifier, protocol),
         methods=many(config.method, "method", given.methods),
         metrics=many(config.metric, "metric", given.metrics),
         protocol=protocol,
         run=run,
         looks=looks_of(config.method),
     )
+
+
+def classifier_of(config: DictConfig, given: Given = NOTHING) -> Classifier:
+    """The network, looked at."""
+    return looked(given.model or build(config.model, "model", "model"))
 
 
 def jobs_of(configs: Sequence[DictConfig], given: Given = NOTHING) -> list[Job]:
@@ -100,14 +105,14 @@ def _under(first: Job, one: DictConfig, other: DictConfig, given: Given) -> Job:
     run: Run = OmegaConf.to_object(other.run)  # type: ignore[assignment]
     return dataclasses.replace(
         first,
-        preprocess=_preprocess(first.classifier, protocol),
+        preprocess=preprocess_of(first.classifier, protocol),
         metrics=many(other.metric, "metric", given.metrics),
         protocol=protocol,
         run=run,
     )
 
 
-def _preprocess(classifier: Classifier, protocol: ScoreProtocol) -> Preprocess:
+def preprocess_of(classifier: Classifier, protocol: ScoreProtocol) -> Preprocess:
     """How images reach the model: by the protocol alone, or as the checkpoint's publisher recommends."""
     if protocol.preprocess not in ("direct", "checkpoint"):
         raise ValueError(f"protocol.preprocess: expected direct or checkpoint, got {protocol.preprocess!r}")

@@ -35,9 +35,14 @@ SIDE = 1024
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Pictures, methods, a model and what to explain."""
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="picture files (upright by their EXIF orientation)")
-    parser.add_argument("--method", default="gc,dix3", help="methods, separated by commas (default gc,dix3)")
-    parser.add_argument("--model", default="efficientnet_lite0", help="default efficientnet_lite0")
+    parser.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGE|KEY=VALUE",
+        help="picture files (upright by their EXIF orientation); settings as for `dix run`, as in model=resnet50",
+    )
+    parser.add_argument("--method", help="methods, separated by commas (default gc,dix3)")
+    parser.add_argument("--model", help="default efficientnet_lite0")
     chosen = parser.add_mutually_exclusive_group()
     chosen.add_argument(
         "--target", metavar="CLASS", help="explain this class: a label of the model's label space, or a name"
@@ -52,9 +57,11 @@ def main(arguments: argparse.Namespace) -> int:
     """Explain every picture; write an overlay and an array for each map, and one overview for each picture."""
     if arguments.top < 1:
         raise ValueError(f"--top: expected at least 1, got {arguments.top}")
+    paths = [word for word in arguments.images if not _is_setting(word)]
+    if not paths:
+        raise ValueError("dix explain: name a picture, as in `dix explain cat.jpg`")
     photos = {
-        stem: decode_rgb(read_bytes(Path(path), path), path)
-        for path, stem in zip(arguments.images, stems(arguments.images), strict=True)
+        stem: decode_rgb(read_bytes(Path(path), path), path) for path, stem in zip(paths, stems(paths), strict=True)
     }
     job = _job(arguments)
     for name, reason in job.unsupported().items():
@@ -71,8 +78,23 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _job(arguments: argparse.Namespace) -> Job:
-    words = [f"model={arguments.model}", f"method=[{arguments.method}]", "metric=[]", "dataset=photos"]
-    return open_job(composed([*words, *arguments.set, *search_path(folders_of(arguments))]))
+    chosen = {
+        "model": f"model={arguments.model or 'efficientnet_lite0'}",
+        "method": f"method=[{arguments.method or 'gc,dix3'}]",
+    }
+    words = [word for word in arguments.images if _is_setting(word)] + arguments.set
+    for option in ("model", "method"):
+        if any(word.startswith(f"{option}=") for word in words):
+            if getattr(arguments, option):
+                raise ValueError(f"dix explain: --{option} and {option}=... are the same; give one of them")
+            del chosen[option]
+    own = search_path(folders_of(arguments))
+    return open_job(composed([*chosen.values(), "metric=[]", "dataset=photos", *words, *own]))
+
+
+def _is_setting(word: str) -> bool:
+    """Whether a word is a setting such as model=resnet50, and not the name of a file."""
+    return re.match(r"[+~]{0,2}[\w.@/]+=", word) is not None and not Path(word).exists()
 
 
 def _target(word: str | None) -> Target | None:

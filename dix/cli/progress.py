@@ -1,4 +1,7 @@
-"""Show how far a job is: a bar with the time left on a terminal, plain lines in a log."""
+"""Show how far a job is: a bar with the time left on a terminal, plain lines in a log.
+
+Both say something at once, and go on within a batch: one with slow methods may take minutes.
+"""
 
 from __future__ import annotations
 
@@ -48,16 +51,18 @@ def _bar() -> Bar:
 
 def _lines(name: str) -> Progress:
     start = last = time.monotonic()
-    first: int | None = None
+    first: float | None = None
 
-    def show(done: int, total: int) -> None:
+    def show(done: float, total: int) -> None:
         nonlocal last, first
         now = time.monotonic()
         if first is None:
             first = done
+            tell(f"{name}: {total} batches")
         elif now - last >= INTERVAL or done == total:
             last = now
-            left = (now - start) / max(done - first, 1) * (total - done)
-            tell(f"{name}: batch {done}/{total}, {now - start:.0f} s, about {left:.0f} s left")
+            spent = now - start
+            left = f", about {spent / (done - first) * (total - done):.0f} s left" if done > first else ""
+            tell(f"{name}: batch {done:.3g}/{total}, {spent:.0f} s{left}")
 
     return show

@@ -76,6 +76,8 @@ def run(overrides: Sequence[str], multirun: bool = False, show: Sequence[str] = 
     if show:
         _hand_over(words)
         return 0
+    if config.run.progress and sys.stderr.isatty():  # PyTorch and the network take seconds to come
+        tell(f"starting in {config.run.results}")
     results = str(config.run.results)
     before = _failures(results)
     trouble = ""

@@ -14,7 +14,8 @@ from omegaconf import DictConfig
 from dix.bench.run import runtime
 from dix.bench.run.job import Job
 from dix.bench.run.together import check_together
-from dix.cli.construct import NOTHING, Given, jobs_of
+from dix.classifier import Classifier
+from dix.cli.construct import NOTHING, Given, classifier_of, jobs_of
 
 
 def open_job(config: DictConfig, key: str = "") -> Job:
@@ -29,14 +30,25 @@ def open_job(config: DictConfig, key: str = "") -> Job:
 
 def open_jobs(configs: Sequence[DictConfig], keys: Sequence[str], given: Given = NOTHING) -> list[Job]:
     """The same for the configurations of one job under each of its protocols: jobs that share all but their metrics."""
-    config = configs[0]
-    device = runtime.choose_device(device_of(config.run.device))
-    dtype = runtime.choose_dtype(config.protocol.dtype)
-    runtime.configure(threads_of(config.run.threads), config.protocol.tf32, config.run.deterministic)
+    device, dtype = _set_up(configs[0])
     jobs = [dataclasses.replace(job, key=key) for job, key in zip(jobs_of(configs, given), keys, strict=True)]
     check_together(jobs)
     jobs[0].classifier.to(device, dtype)
     return jobs
+
+
+def open_model(config: DictConfig) -> Classifier:
+    """The classifier of a configuration alone, on its device, in a process that is set up for it."""
+    device, dtype = _set_up(config)
+    return classifier_of(config).to(device, dtype)
+
+
+def _set_up(config: DictConfig) -> tuple[torch.device, torch.dtype]:
+    """Set this process's threads and determinism; the device and precision of the classifier."""
+    device = runtime.choose_device(device_of(config.run.device))
+    dtype = runtime.choose_dtype(config.protocol.dtype)
+    runtime.configure(threads_of(config.run.threads), config.protocol.tf32, config.run.deterministic)
+    return device, dtype
 
 
 def open_here(config: DictConfig, given: Given) -> Job:

@@ -51,7 +51,30 @@ RANDOM, ALIKE, TWICE = (
     "explains an image alike in any batch",
     "gives the same map twice",
 )
+PLAIN = "is a frozen dataclass of plain values"
+#: What to do where a clause does not hold; one that ends with a space is the beginning of several.
 ADVICE = {
+    PLAIN: "write @dataclass(frozen=True) above the class; its fields are numbers, texts, tuples or such dataclasses",
+    SHAPE: "return a tensor [B, h, w], one row for each image of `passes.images`",
+    SOUND: "a map that says nothing is excluded from every score: look for a division by 0, or a gradient that is 0",
+    ALIKE: "use nothing of other images, such as a maximum over the batch",
+    TWICE: "draw from `passes.generator(index, purpose)`; sort with stable=True",
+    "scores without an error": "raise nothing for maps of any content: NaN with a reason excludes an image",
+    "scores every image": "return `Scores.of(value)` with one value for each image of `case.batch`",
+    "says why an image is excluded, and only then": "give `reasons`: a text for each NaN, and an empty one elsewhere",
+    "scores an image alike in any batch": "use nothing of other images; pool over images in `summary`",
+    "summarises with weights as without": "return a function of weights [W, n], or of None, as `mean_summary` does",
+    "has images": "look at its root, and what `dix data check` says",
+    "names every image once": "take the path below the root for an id, not the bare name of a file",
+    "names images in text that can be stored": "escape the characters, as `dix.datasets` does with names of files",
+    "labels every image, or says None": "`labels` has an entry for each id, None where the class is not known",
+    "has a steady fingerprint": "hash names, sizes and settings in a fixed order, and no time of day",
+    "reads ": "open the file with Pillow: it is damaged, or no picture, or its mask has another size",
+    "knows an image by its content": "hash the bytes that `read` opens, or leave `content` out",
+    "is frozen and in evaluation mode": "call network.eval() and requires_grad_(False), and switch nothing back",
+    "gives finite logits": "look at the weights, and at mean and std of the normalisation",
+    "has a layer to explain": "name one: layers: {last: NAME}; `dix.wrap(module).describe()` shows what was found",
+    "splits at ": "name another layer: what follows this one must hang on its output alone",
     MODEL: "use `dix.capture.capturing`, remove hooks in a `finally`, and write into no weight",
     BATCH: "write into copies: `passes.images.clone()`",
     PROCESS: "use settings in a `with` block that puts them back",
@@ -65,7 +88,7 @@ def explainer_contract(explainer: Explainer, classifier: Classifier, images: Ten
 
     Every clause is reported, and the model and the process are left as they were, whatever the method does.
     """
-    yield _holds("is a frozen dataclass of plain values", lambda: _plain(explainer))
+    yield _holds(PLAIN, lambda: _plain(explainer))
     with Guard(classifier) as guard:
         able = _tried(guard, None, lambda: explainer.unsupported(classifier))
         yield from _effects(able, "asking `unsupported` ")
@@ -131,7 +154,9 @@ def _effects(tried: _Tried[Any], when: str = "") -> Iterator[Finding]:
 
 
 def _advised(clause: str, problem: str) -> Finding:
-    return Finding(clause, f"{problem}; {ADVICE[clause]}" if problem else "")
+    """A clause with what is wrong, and what to do about it."""
+    advice = next((text for about, text in ADVICE.items() if clause.startswith(about)), "")
+    return Finding(clause, "; ".join(filter(None, (problem, advice))) if problem else "")
 
 
 def _explained(
@@ -153,10 +178,10 @@ def metric_contract(metric: Metric, classifier: Classifier, images: Tensor) -> I
 
     Every clause is reported, and the model and the process are left as they were, whatever the metric does.
     """
-    yield _holds("is a frozen dataclass of plain values", lambda: _plain(metric))
+    yield _holds(PLAIN, lambda: _plain(metric))
     with Guard(classifier) as guard:
         tried = _scores(guard, metric, classifier, images, range(len(images)))
-        yield Finding("scores without an error", tried.error)
+        yield _advised("scores without an error", tried.error)
         yield from _effects(tried)
         yield _holds("scores every image", lambda: _differs(tuple(_scores_of(tried).value.shape), (len(images),)))
         yield _holds("says why an image is excluded, and only then", lambda: _reasons(_scores_of(tried)))
@@ -186,13 +211,12 @@ def dataset_contract(dataset: Dataset, most: int = 20) -> Iterator[Finding]:
     yield _holds("names images in text that can be stored", lambda: _unstorable(dataset.ids))
     yield _holds("labels every image, or says None", lambda: _differs(len(dataset.labels), len(dataset.ids)))
     yield _holds("has a steady fingerprint", lambda: _differs(dataset.fingerprint(), dataset.fingerprint()))
-    for index in first:
-        found = _holds(f"reads {dataset.ids[index]}", partial(_record_of, dataset, index))
-        if found.problem:
-            yield found
-            return
-    yield Finding(f"reads its first {len(first)} images with masks of their size")
-    yield _holds("knows an image by its content", lambda: _unsteady(dataset, first))
+    read = {index: _holds(f"reads {dataset.ids[index]}", partial(_record_of, dataset, index)) for index in first}
+    yield from (found for found in read.values() if found.problem)
+    sound = [index for index, found in read.items() if not found.problem]
+    if len(sound) == len(read):
+        yield Finding(f"reads its first {len(first)} images with masks of their size")
+    yield _holds("knows an image by its content", lambda: _unsteady(dataset, sound))
 
 
 def _unsteady(dataset: Dataset, first: Sequence[int]) -> str:
@@ -211,9 +235,9 @@ def _unstorable(ids: Sequence[str]) -> str:
 def classifier_contract(classifier: Classifier, images: Tensor) -> Iterator[Finding]:
     """Clauses for a model: frozen, with finite logits, and every named layer splits it exactly."""
     frozen = not any(p.requires_grad for p in classifier.network.parameters()) and not classifier.network.training
-    yield Finding("is frozen and in evaluation mode", "" if frozen else "it is not")
+    yield _advised("is frozen and in evaluation mode", "" if frozen else "it is not")
     yield _holds("gives finite logits", lambda: "" if _logits(classifier, images).isfinite().all() else "it does not")
-    yield Finding("has a layer to explain", "" if classifier.layers else "none is named and none is found")
+    yield _advised("has a layer to explain", "" if classifier.layers else "none is named and none is found")
     for alias, name in classifier.layers.items():
         where = str(classifier.layouts.get(name, "tokens" if classifier.kind == "vit" else CHANNELS_FIRST))
         yield _holds(f"splits at {alias} ({name}, {where})", partial(_splits, classifier, name, images))
@@ -232,9 +256,9 @@ def _splits(classifier: Classifier, name: str, images: Tensor) -> str:
 
 def _holds(clause: str, check: Callable[[], str]) -> Finding:
     try:
-        return Finding(clause, isolated(check, seed=0))
+        return _advised(clause, isolated(check, seed=0))
     except Exception as error:
-        return Finding(clause, f"{type(error).__name__}: {error}")
+        return _advised(clause, f"{type(error).__name__}: {error}")
 
 
 def _plain(thing: object) -> str:

@@ -15,12 +15,12 @@ from dix.bench.run.outcome import Outcome
 from dix.bench.run.plan import Step
 from dix.bench.run.termination import Terminated, on_termination
 from dix.bench.run.together import check_together
-from dix.bench.run.worker import Worker
+from dix.bench.run.worker import Tick, Worker
 from dix.bench.store.results import ResultStore
 from dix.datasets.loader import Batch, Loader
 
-#: Called after each batch with (batches done, batches in all).
-Progress = Callable[[int, int], None]
+#: Called with (batches done, batches in all) at the start and after each method of a batch, whose share counts.
+Progress = Callable[[float, int], None]
 
 
 def evaluate(job: Job, store: ResultStore, progress: Progress | None = None) -> Outcome:
@@ -98,7 +98,7 @@ class _Evaluation:
             for lane, step in zip(self.lanes, steps, strict=True):
                 lane.check(step, batch)
             if batch is not None:
-                self._batch(steps, batch, worker)
+                self._batch(steps, batch, worker, _within(progress, done - 1, len(grid)))
             self._show(progress, done, len(grid))
 
     def _show(self, progress: Progress, done: int, total: int) -> None:
@@ -115,7 +115,7 @@ class _Evaluation:
         with runtime.worker_pool(self.job.run.workers) as pool:
             yield pool
 
-    def _batch(self, steps: Sequence[Step], batch: Batch, worker: Worker) -> None:
+    def _batch(self, steps: Sequence[Step], batch: Batch, worker: Worker, tick: Tick) -> None:
         asked = [(lane, step) for lane, step in zip(self.lanes, steps, strict=True) if step.wanted]
         for lane, _ in asked:
             lane.leave_out(batch)
@@ -123,8 +123,13 @@ class _Evaluation:
         work = [(lane, step) for lane, step in needed if step.wanted]
         if not batch.ids or not work:
             return
-        for (lane, _), found in zip(work, worker.compute(work, batch), strict=True):
+        for (lane, _), found in zip(work, worker.compute(work, batch, tick), strict=True):
             lane.take(found, batch)
+
+
+def _within(progress: Progress, done: int, total: int) -> Tick:
+    """What is told within a batch: its share, beyond the batches that are done."""
+    return lambda share: progress(done + share, total)
 
 
 def _read(batches: Iterator[Batch]) -> Batch:

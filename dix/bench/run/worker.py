@@ -38,6 +38,12 @@ NOTES = {"not finite": BROKEN_MAP, "constant": "constant map", "": ""}
 NOBODY = "the weights changed while its batch was computed, and did not when the methods were watched one by one"
 #: What jobs want of a batch.
 Work = Sequence[tuple[Lane, Step]]
+#: Told how much of a batch is done, from 0 to 1.
+Tick = Callable[[float], None]
+
+
+def _unheard(share: float) -> None:
+    """Nobody watches."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +53,12 @@ class Worker:
     guard: Guard
     pool: Executor | None = None
 
-    def compute(self, work: Work, batch: Batch) -> list[Findings]:
-        """A batch of at least one image for each job. Where the weights were changed past the quick look, once more."""
-        first = _Pass(self, work, batch, thorough=False)
+    def compute(self, work: Work, batch: Batch, tick: Tick = _unheard) -> list[Findings]:
+        """A batch of at least one image for each job. Where the weights were changed past the quick look, once more.
+
+        tick: told the share of the batch that is computed, after each method.
+        """
+        first = _Pass(self, work, batch, thorough=False, tick=tick)
         try:
             found = first.run()
         except BaseException:  # the run ends here: what was computed before is sound unless the weights were changed
@@ -99,8 +108,9 @@ class _Share:
 class _Pass:
     """One way through a batch. thorough: look at every weight after every method and metric."""
 
-    def __init__(self, worker: Worker, work: Work, batch: Batch, thorough: bool) -> None:
+    def __init__(self, worker: Worker, work: Work, batch: Batch, thorough: bool, tick: Tick = _unheard) -> None:
         self.worker = worker
+        self.tick = tick
         self.shares = [_Share(lane, step, batch) for lane, step in work]
         self.thorough = thorough
         self.contents = dict(zip(batch.ids, batch.contents, strict=True))
@@ -110,10 +120,12 @@ class _Pass:
         self._prepare(self.shares)
         self._set_silent_aside()
         left = [share for share in self.shares if share.batch.ids]
-        for method in dict.fromkeys(method for share in left for method in share.step.wanted):
+        methods = dict.fromkeys(method for share in left for method in share.step.wanted)
+        for done, method in enumerate(methods, 1):
             wanting = [share for share in left if method in share.step.wanted]
             for shares in _alike(wanting, lambda share: id(share.prepared)):
                 self._method(method, shares)
+            self.tick(done / len(methods))
         return [share.found for share in self.shares]
 
     def _prepare(self, shares: Sequence[_Share]) -> None:
