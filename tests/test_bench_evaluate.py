@@ -56,6 +56,24 @@ def test_scores_follow_by_hand(tmp_path: Path) -> None:
     assert set(rows["brightness", "pos"]) <= {100 * 0.25 * 0.5, 100 * 0.25 * 1.5}
 
 
+def test_progress_is_told_at_once_and_within_a_batch(tmp_path: Path) -> None:
+    told: list[tuple[float, int]] = []
+    job = parts.job(batch_size=4)
+    evaluate(job, ResultStore(tmp_path), lambda done, total: told.append((done, total)))
+    share = 1 / len(job.methods)
+    inside = [batch + share * method for batch in (0, 1) for method in range(1, len(job.methods) + 1)]
+    assert [done for done, _ in told] == pytest.approx([0, *inside[:3], 1, *inside[3:], 2])
+    assert {total for _, total in told} == {2}
+
+
+def test_an_outputs_name_is_the_data_sets_or_the_networks() -> None:
+    job = parts.job()
+    assert job.dataset.label_space == job.classifier.label_space == "imagenet"
+    assert job.class_name(1) == job.dataset.class_names.get(1, "goldfish")
+    elsewhere = dataclasses.replace(job, dataset=parts.Made(label_space=None))
+    assert elsewhere.class_name(1) == "goldfish"  # ImageNet's class 1, whatever a folder's own labels mean
+
+
 def test_four_metrics_cost_two_probes(tmp_path: Path) -> None:
     seen = 0
     job = parts.job(methods={"random": Random()})

@@ -21,6 +21,7 @@ from dix.bench.tables.samples import Block
 from dix.bench.tables.statistics import Bootstrap
 from dix.bench.tables.table import Evidence, Labels, Plan
 from dix.metrics.api import Axis
+from dix.metrics.confidence import Adp, Pic
 from dix.metrics.faithfulness import Ins, Neg
 from dix.metrics.information import Sic
 from dix.pictures import png_bytes
@@ -238,6 +239,27 @@ def test_chart_places_points_on_its_axes():
     bottom, right = charts.HEIGHT - charts.BOTTOM, charts.WIDTH - charts.RIGHT
     assert f'd="M{charts.LEFT:.1f},{bottom:.1f} {right:.1f},{charts.TOP:.1f}"' in svg
     assert 'class="curve k2 d1" style="--c:#aa3377" data-curve="1"' in svg
+
+
+def test_a_curve_of_one_point_becomes_a_distribution_or_no_panel():
+    masked = np.array([[0.1], [0.5], [0.5], [0.9]])
+    rows = pd.concat([rows_of("gc", name, [0.0, 100.0, 0.0, 0.0], curve=masked) for name in ("adp", "pic")])
+    [panel] = curves.curve_panels(Evidence(rows), Plan({"adp": Adp(), "pic": Pic()}))
+    assert panel.metric == "adp"
+    [line] = panel.lines
+    at = dict(zip(panel.axis.x, line.mean, strict=True))
+    assert [at[x] for x in (0.0, 0.1, 0.48, 0.5, 0.9, 1.0)] == [0, 0.25, 0.25, 0.75, 1, 1]
+    assert 0 <= line.low.min() <= line.high.max() <= 1
+
+
+def test_the_page_carries_its_documents():
+    table, _ = report()
+    text = "a,±\n</a><script>1</script>\n"
+    page = html.render_html(table, downloads={"table.csv": text, "claims.csv": ""})
+    found = [attrs for tag, attrs in Elements(page).tags if tag == "a" and "download" in attrs]
+    assert [attrs["download"] for attrs in found] == ["table.csv"]
+    kind, _, code = found[0]["href"].partition(";base64,")
+    assert (kind, base64.b64decode(code).decode()) == ("data:text/plain;charset=utf-8", text)
 
 
 needs_browser = pytest.mark.skipif(

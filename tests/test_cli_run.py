@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+
+from dix.cli import main
 
 DIX = [sys.executable, "-m", "dix.cli"]
 SMALL = ["model=efficientnet_lite0", "method=[gc,random]", "metric=[neg,pos]", "run.limit=2", "run.workers=0"]
@@ -134,3 +137,16 @@ def test_a_sweep_goes_on_past_a_failing_job_and_says_so(tmp_path: Path) -> None:
     assert "resnet50" in result.stderr
     assert "run.only=failed" in result.stderr
     assert "efficientnet_lite0--photos--thesis: 2 images" in result.stdout
+
+
+@pytest.mark.parametrize("group", ["method", "metric"])
+def test_the_list_says_of_every_method_and_metric_where_it_is_from(
+    group: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A paper with its year, the thesis, what it is a variant of, or that it is a control or this suite's own."""
+    assert main(["list", group]) == 0
+    lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()[1:]]
+    assert len(lines) > 20
+    known = r"\b(19|20)\d\d\b|thesis|Control|Ablation|equal to|docs/|pytorch-grad-cam|saliency library"
+    own = {"best_iou", "pa", "mf1_rows", "ap_object", "mf1", "ties"}
+    assert [name for name, about in lines if not re.search(known, about) and name not in own] == []

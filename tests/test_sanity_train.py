@@ -217,8 +217,27 @@ def test_weights_of_another_training_are_never_overwritten(tmp_path: Path) -> No
         train(digits(out, epochs=2))
     other = tmp_path / "b.safetensors"
     interrupted_after(1, digits(other))
-    with pytest.raises(ValueError, match="a training with other settings"):
+    with pytest.raises(
+        ValueError, match=r"of a training with other settings; [^\n]*\n  train.lr: stored 0.003, wanted 0.1$"
+    ):
         train(digits(other, lr=0.1))
+
+
+def test_only_versions_that_enter_a_training_tell_trainings_apart(tmp_path: Path) -> None:
+    """A record of an older edition names packages that no training uses, and one that it uses."""
+    out = tmp_path / "a.safetensors"
+    installed = {"torch": "2", "numpy": "2"}
+    task = replace(digits(out, epochs=1), identity={"model": "lenet5", "versions": installed})
+    first = train(task)
+    path = out.with_suffix(".json")
+    record = json.loads(path.read_text())
+    record["identity"]["versions"] |= {"zennit": "1", "lxt": "not installed"}
+    path.write_text(json.dumps(record))
+    assert train(task) == first
+    record["identity"]["versions"]["numpy"] = "1"
+    path.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"another training; .*:\n  versions.numpy: stored '1', wanted '2'$"):
+        train(task)
 
 
 @pytest.mark.parametrize(
