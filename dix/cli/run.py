@@ -248,7 +248,8 @@ def task(config: Any) -> None:
 
     from dix.cli.task import run_job
 
-    importable([Path(path.removeprefix("file://")) for path in HydraConfig.get().searchpath])
+    own = [path for path in HydraConfig.get().searchpath or [] if path.startswith("file://")]
+    importable([Path(path.removeprefix("file://")) for path in own])
     log_printable()
     with printable_output():
         run_job(config)
