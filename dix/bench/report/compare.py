@@ -18,7 +18,7 @@ import numpy as np
 from dix.bench.report.notes import DIGITS
 from dix.bench.store.errors import differing
 from dix.bench.tables import samples, signflip, statistics
-from dix.bench.tables.samples import Block, Key, Sample
+from dix.bench.tables.samples import Block, Derived, Key, Sample
 from dix.bench.tables.signflip import Paired
 from dix.bench.tables.statistics import Floats
 from dix.bench.tables.table import BETTER, UNDECIDED, WORSE, Evidence, Plan, Table, TableCell
@@ -108,7 +108,7 @@ def compare_runs(first: ResultSet, second: ResultSet) -> RunComparison:
     found = []
     for key, other in partners.items():
         ours, theirs = identities[0].get(key, {}), identities[1].get(other, {})
-        reason = other_meaning(ours, theirs)
+        reason = _apart((first, identities[0], key), (second, identities[1], other))
         sides = ((first, rows[0].get(key), key), (second, rows[1].get(other), other))
         paired = _paired(*sides, test=not reason)
         pair = Pair(cells[0][key], cells[1][other], *paired[:4], tuple(differing(ours, theirs)), reason)
@@ -176,6 +176,23 @@ def _meant(identity: Mapping[str, Any], part: str) -> Any:
     return {name: value for name, value in said.items() if name not in besides} if isinstance(said, Mapping) else said
 
 
+#: A result set with its identities and one cell's names.
+_Named = tuple[ResultSet, Mapping[Key, Mapping[str, Any]], Key]
+
+
+def _apart(first: _Named, second: _Named) -> str:
+    """Why two cells are not paired, or ""; of a derived metric, by what it is derived from."""
+    sources = [[known.get(key, {}) for key in _sources(found, cell)] for found, known, cell in (first, second)]
+    reasons = (other_meaning(ours, theirs) for ours, theirs in zip(*sources, strict=False))
+    return "; ".join(dict.fromkeys(filter(None, reasons)))
+
+
+def _sources(found: ResultSet, key: Key) -> list[Key]:
+    """The stored cells that a cell's score is made of."""
+    metric = found.plans[key.block.protocol].metrics[key.metric]
+    return [key._replace(metric=name) for name in (metric.inputs if isinstance(metric, Derived) else (key.metric,))]
+
+
 #: A result set with one cell's sample and names.
 _Side = tuple[ResultSet, Sample | None, Key]
 #: A test with the strength that each flip gives it, where there is one.
@@ -218,21 +235,21 @@ def _judged(found: Sequence[tuple[Pair, _Test]], table: Table) -> list[Pair]:
     maxima = np.zeros(table.bootstrap.flips)
     for _, test in found:
         maxima = maxima if test is None else np.maximum(maxima, test[1])
-    return [
-        _judge(pair, np.nan if test is None else signflip.corrected(test[0], maxima), table) for pair, test in found
-    ]
+    return [_judge(pair, test, maxima, table) for pair, test in found]
 
 
-def _judge(pair: Pair, p: float, table: Table) -> Pair:
+def _judge(pair: Pair, test: _Test, maxima: Floats, table: Table) -> Pair:
+    """The verdict is on the shared images, which the scores of the whole cells need not agree with."""
+    p = np.nan if test is None else signflip.corrected(test[0], maxima)
     way = table.directions.get(pair.first.key.metric)
     if pair.reason or not pair.shared:
         verdict = APART
-    elif pair.difference == 0 and not pair.largest > 0:
+    elif pair.largest == 0:
         verdict = EQUAL
-    elif way is None or not p < 1 - table.bootstrap.level:
+    elif way is None or test is None or not p < 1 - table.bootstrap.level:
         verdict = UNDECIDED
     else:
-        verdict = BETTER if (pair.difference > 0) == way else WORSE
+        verdict = BETTER if (test[0].sign > 0) == way else WORSE
     return replace(pair, corrected=p, verdict=verdict)
 
 
