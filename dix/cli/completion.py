@@ -40,7 +40,7 @@ def script() -> str:
     from dix.cli import COMMANDS, parser_of  # not at the top: that module looks up this one
 
     parsers = {name: _parser(parser_of(list(COMMANDS)), name) for name in COMMANDS}
-    configured = [name for name, parser in parsers.items() if _takes(parser, "overrides", "words")]
+    configured = [name for name, parser in parsers.items() if _takes(parser, "overrides", "words", "images")]
     stored = [name for name, parser in parsers.items() if _takes(parser, "results", "sources")]
     settings = [f"{group}.{key.name}=" for group in ("run", "protocol") for key in dataclasses.fields(type_of(group))]
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
