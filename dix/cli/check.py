@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,6 +24,11 @@ from dix.seeding import generator
 
 #: What to do where a part is not built: the message before it says what is wrong.
 REBUILD = "mend the class or its YAML; docs/extending.md has a whole example, and `dix new` writes one"
+#: Contracts of the parts that are tried on a model, by kind.
+CONTRACTS: Mapping[str, Callable[..., Iterator[Finding]]] = {
+    "method": contracts.explainer_contract,
+    "metric": contracts.metric_contract,
+}
 #: Side of made images where no model says which it takes.
 SIDE = 224
 
@@ -96,11 +101,11 @@ class _Check:
         images = _built(self._images)
         shown = self.made() if images.problem else images.part
         if "model" in self.named or self.model.problem:
-            contract = partial(contracts.classifier_contract, self.model.part, shown)
-            yield f"model {self._name('model')}", _all(self.model, contract)
+            whole = partial(contracts.classifier_contract, self.model.part, shown)
+            yield f"model {self._name('model')}", _all(self.model, whole)
         if "dataset" in self.named or self.dataset.problem:
             yield f"data set {self._name('dataset')}", _all(self.dataset, self._dataset)
-        for kind, contract in (("method", contracts.explainer_contract), ("metric", contracts.metric_contract)):
+        for kind, contract in CONTRACTS.items():
             if kind in self.named:
                 for name, node in self.config[kind].items():
                     part = _built(partial(build, node, kind, f"{kind}.{name}"))
