@@ -166,7 +166,8 @@ def _identities(evidence: Evidence) -> dict[Key, Mapping[str, Any]]:
 
 def other_meaning(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
     """Why scores of two identities do not mean the same, or ""."""
-    lines = differing(*({part: _meant(identity, part) for part in MEANING} for identity in (first, second)))
+    mine, theirs = ({part: _meant(identity, part) for part in MEANING} for identity in (first, second))
+    lines = differing(mine, theirs)
     return "; ".join(line.split(":")[0] for line in lines)
 
 
