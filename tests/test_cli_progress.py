@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from dix.cli import progress
 
 
 def test_a_log_has_a_line_at_once_and_then_every_so_often(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     clock = iter([0.0, 0.5, 10.0, 40.0, 50.0])
-    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
-    show = progress._lines("a job")
+    show = progress._lines("a job", lambda: next(clock))
     for done in (2.0, 2.25, 2.5, 4):
         show(done, 4)
     assert capsys.readouterr().err.splitlines() == [

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -49,13 +49,14 @@ def _bar() -> Bar:
     return Bar(*columns, console=Console(stderr=True))
 
 
-def _lines(name: str) -> Progress:
-    start = last = time.monotonic()
+def _lines(name: str, clock: Callable[[], float] = time.monotonic) -> Progress:
+    """What a log is told. clock: seconds from anywhere."""
+    start = last = clock()
     first: float | None = None
 
     def show(done: float, total: int) -> None:
         nonlocal last, first
-        now = time.monotonic()
+        now = clock()
         if first is None:
             first = done
             tell(f"{name}: {total} batches")
