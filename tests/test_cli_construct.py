@@ -44,7 +44,7 @@ def test_a_node_becomes_the_object_that_it_describes() -> None:
         ({"_target_": "dix.baselines.cam.GradCan"}, "dix.baselines.cam has no 'GradCan'; did you mean 'GradCam'?"),
         ({"_target_": "dix.bench.store.rows.Path"}, "is pathlib.Path, which is not this suite's"),
         ({"_target_": "dix.cli.run.os.system"}, "which is not this suite's"),
-        ({"_target_": "dix.metrics.shape.Sparseness"}, "method.gc.label: Sparseness has no such setting"),
+        ({"_target_": "dix.metrics.shape.Sparseness"}, "method.gc.layer: Sparseness has no such setting"),
     ],
 )
 def test_mistakes_are_named_by_their_key(change: dict[str, Any], message: str) -> None:

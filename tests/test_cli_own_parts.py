@@ -65,7 +65,6 @@ class Mine:
 BESIDE = """
 from dix.datasets.mnist import Mnist
 from dix.datasets.subset import select
-from own_parts import Mine
 
 
 def few():
@@ -95,7 +94,6 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "my_conf" / group).mkdir(parents=True, exist_ok=True)
         (folder / "my_conf" / group / f"{name}.yaml").write_text(f"{name}:\n  _target_: own_parts.{kind}\n")
     (folder / "my_conf" / "beside_conf.py").write_text(BESIDE, encoding="utf-8")
-    (folder / "my_conf" / "method" / "mine.yaml").write_text("mine:\n  _target_: beside_conf.Mine\n")
     (folder / "my_conf" / "dataset").mkdir()
     (folder / "my_conf" / "dataset" / "few.yaml").write_text("_target_: beside_conf.few\n")
     Image.fromarray(np.full((40, 40, 3), 90, np.uint8)).save(folder / "picture.png")
@@ -147,10 +145,10 @@ COMMANDS_WITH_OWN = [
     (["check", "model=lenet5", "dataset=mnist", "method=[mine]"], "method mine on lenet5", True),
     (["explain", "picture.png", "--model", "lenet5", "--method", "mine"], "overview.png", True),
     (["figures", "figure1", *WORDS, "dataset.subset=null", "run.results=drawn"], "figure1.pdf", True),
-    (["sanity", "parameters", *WORDS, "run.results=randomised", "sanity.repeats=1"], "mine", True),
-    (["sanity", "report", "randomised"], "mine", False),
+    (["sanity", "parameters", *WORDS, "run.results=randomised", "sanity.repeats=1"], "sanity.md", True),
+    (["sanity", "report", "randomised"], "sanity.md", False),
     (["train", "model=lenet5", "dataset=few", "train.epochs=1", "train.out=few.safetensors"], "1 epochs", True),
-    (["bench", "methods", "model=lenet5", "dataset=mnist", "method=[mine]", "--batch", "2"], "mine", True),
+    (["bench", "methods", "model=lenet5", "dataset=mnist", "method=[mine]", "--batch", "2"], "lenet5", True),
     (["verify", "own", "--sample", "4"], "4 of 4 rows are the same", True),
     (["status", "own"], "complete", False),
     (["report", "own"], "index.html", True),
@@ -215,7 +213,7 @@ def test_the_thesis_tables_take_own_parts(capsys: pytest.CaptureFixture[str], mo
 def test_verify_needs_the_folder_or_trust(work: Path) -> None:
     without = dix("verify", "own", "--sample", "8", folder=work)
     assert without.returncode == 1
-    assert "beside_conf." in without.stderr
+    assert "own_parts." in without.stderr
     assert dix("verify", "own", "--sample", "8", "--trust", folder=work).returncode == 0
 
 
