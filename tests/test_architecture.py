@@ -25,6 +25,7 @@ ALLOWED = {
     "dix.bench.share": {
         "dix", "dix.files", "dix.datasets", "dix.bench.store", "dix.bench.tables", "dix.bench.report",
     },
+    "dix.bench.view": {"dix", "dix.bench.store"},
     "dix.bench.sanity": {
         "dix", "dix.files", "dix.bench.store", "dix.bench.run", "dix.bench.tables", "dix.bench.report",
         "dix.metrics", "dix.datasets",

@@ -19,10 +19,12 @@ from dix.baselines.controls import Random
 from dix.bench.run.evaluate import evaluate
 from dix.bench.run.job import Job
 from dix.bench.run.verify import Checked, sample, verify
+from dix.bench.share.collection import examined
 from dix.bench.store.cells import Group
 from dix.bench.store.columns import SCHEMA
 from dix.bench.store.results import ResultStore
 from dix.cli import main
+from dix.cli.report import result_set
 
 DIX = [sys.executable, "-m", "dix.cli"]
 METHODS = {"brightness": Brightness(), "random": Random(), "broken": NotFinite()}
@@ -175,3 +177,35 @@ def test_the_command_runs_no_foreign_class_unasked(results: Path, capsys: pytest
     assert len(store.rows()) == 4
     assert main(["verify", str(copy), "--sample", "9"]) == 1
     assert "somebody.Else is no method of this suite's" in capsys.readouterr().err
+
+
+def test_a_pack_is_verified_and_says_so(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pack = tmp_path / "small.pack"
+    assert main(["pack", str(results), "--output", str(pack)]) == 0
+    assert main(["verify", str(pack), "--sample", "2"]) == 0
+    out = capsys.readouterr().out
+    assert "2 of 2 rows are the same" in out
+    assert "were 77.7 % of the 4 rows altered, 95 % of such samples would show it" in out  # 1 - 0.05^(1/2)
+    entry = examined(pack, result_set)
+    assert (entry.badge, entry.verifications[0].rows, entry.verifications[0].of) == ("verified", 2, 4)
+    [record] = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
+    assert record["missed"] == pytest.approx(1 - 0.05**0.5)
+    assert record["versions"]["torch"]
+    assert len({row["sum"] for row in record["rows"]}) == 2
+
+
+def test_a_pack_whose_rows_of_a_method_were_all_altered_fails(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its checksums and its scores are right: the forger packed it with the same program."""
+    shutil.copytree(results, tmp_path / "forged")
+    store = ResultStore(tmp_path / "forged")
+    for image in store.rows()["image"].unique():
+        changed(store, {"value": 90.0}, image, "neg", "gc")
+    assert main(["pack", str(tmp_path / "forged"), "--output", str(tmp_path / "forged.pack")]) == 0
+    assert examined(tmp_path / "forged.pack", result_set).badge == "consistent"
+    assert main(["verify", str(tmp_path / "forged.pack"), "--sample", "3", "--seed", "1"]) == 1
+    assert "value: stored 90, now" in capsys.readouterr().out
+    entry = examined(tmp_path / "forged.pack", result_set)
+    assert entry.badge == "consistent"
+    assert "rows came out differently" in entry.disputed[0]

@@ -23,7 +23,8 @@ from dix.bench.tables.pairwise import pairwise
 from dix.bench.tables.samples import Block
 from dix.bench.tables.table import Claim, Evidence, Plan, Table, TableCell
 from dix.cli.evidence import evidence_of
-from dix.cli.report import joined, of_protocol, plans_of, results_folder
+from dix.cli.folders import results_folder
+from dix.cli.report import joined, of_protocol, plans_of
 from dix.cli.words import nearest
 
 #: What names a line of a table.

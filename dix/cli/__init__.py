@@ -35,8 +35,11 @@ COMMANDS = {
     "tables": ("dix.cli.tables", "run the thesis's tables and report them: dix tables table1 run.limit=500"),
     "figures": ("dix.cli.figures", "draw the thesis's Figures 1-3: dix figures figure1"),
     "explain": ("dix.cli.explain", "maps of your own pictures: dix explain cat.jpg --method gc,dix3"),
+    "view": ("dix.cli.view", "look at results image by image in a browser: dix view table1"),
     "pack": ("dix.cli.pack", "a results folder in one file that can be checked: dix pack table1"),
     "unpack": ("dix.cli.unpack", "a results folder from such a file: dix unpack table1.pack"),
+    "submit": ("dix.cli.submit", "add a pack to a collection: dix submit mine.pack collection"),
+    "leaderboard": ("dix.cli.leaderboard", "a page of everything in a collection, with what may be said of it"),
     "verify": ("dix.cli.verify", "recompute a random sample of stored rows and compare"),
     "completion": ("dix.cli.completion", "the tab key in your shell: source <(dix completion bash)"),
 }

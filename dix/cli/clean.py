@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dix.bench.store.amend import announced, remove
 from dix.bench.store.cells import NAMES, StoredCell
 from dix.bench.store.results import ResultStore
+from dix.cli.folders import results_folder
 from dix.cli.options import add_config_dir, folders_of
-from dix.cli.report import results_folder
 from dix.cli.words import nearest
 
 

@@ -17,8 +17,9 @@ from dix.bench.tables.decide import Held, held, needed, replayed
 from dix.bench.tables.samples import Block, Key, Sample
 from dix.bench.tables.sequential import Family, Rule, bounds_of
 from dix.bench.tables.table import Plan
+from dix.cli.folders import results_folder
 from dix.cli.options import add_config_dir, folders_of
-from dix.cli.report import plans_of, results_folder, shown
+from dix.cli.report import plans_of, shown
 from dix.datasets.subset import random_order
 from dix.files import write_atomic
 

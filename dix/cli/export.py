@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from dix.bench.store.cells import NAMES
 from dix.bench.store.columns import SCHEMA, plain
 from dix.bench.store.results import ResultStore
+from dix.cli.folders import results_folder
 from dix.cli.options import add_config_dir, folders_of
-from dix.cli.report import results_folder
 from dix.files import atomic
 from dix.text import printable
 

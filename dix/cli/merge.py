@@ -7,8 +7,8 @@ from pathlib import Path
 
 from dix.bench.store.merge import merge
 from dix.bench.store.results import ResultStore
+from dix.cli.folders import results_folder
 from dix.cli.options import add_config_dir, folders_of
-from dix.cli.report import results_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,8 +10,9 @@ from dix.bench.share.container import Pack
 from dix.bench.share.pack import pack
 from dix.bench.share.summaries import summaries_of
 from dix.bench.store.results import ResultStore
+from dix.cli.folders import results_folder
 from dix.cli.options import add_config_dir, folders_of
-from dix.cli.report import result_set, results_folder
+from dix.cli.report import result_set
 
 #: How the files end.
 SUFFIX = ".pack"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from dix.bench.tables import samples
 from dix.bench.tables.samples import Block
 from dix.bench.tables.table import Evidence, Table
 from dix.cli.words import first_line
-from dix.pictures import overlay, without_peaks
+from dix.pictures import overlay, webp_bytes, without_peaks
 
 #: Most bytes of pictures in a page.
 PAGE = 6_000_000
@@ -30,6 +29,8 @@ def gallery_of(folder: Path, table: Table, evidence: Evidence) -> list[GalleryIt
     """
     groups: dict[str, list[Path]] = {}
     for about in sorted((folder / "images").glob("*/*/about.json")):
+        if {path.name for path in about.parent.glob("*.png")} == {"photo.png"}:
+            continue  # only numbers of its maps are kept (`run.maps`)
         groups.setdefault(about.parent.parent.name, []).append(about)
     order = [(place, group) for group, files in groups.items() for place in range(len(files))]
     items, left = {}, PAGE
@@ -73,13 +74,6 @@ def _gallery_item(folder: Path, table: Table, evidence: Evidence) -> GalleryItem
 
 def _ordered(scores: Mapping[str, float], table: Table) -> dict[str, float]:
     return {name: scores[name] for name in table.layout.metrics if name in scores}
-
-
-def webp_bytes(pixels: np.ndarray) -> bytes:
-    """A picture [H, W, 3] as small WebP bytes, which every browser shows."""
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, format="WEBP", quality=82, method=4)
-    return stream.getvalue()
 
 
 def _pixels(path: Path) -> np.ndarray:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from dix.bench.store.amend import check_quiet, rename
 from dix.bench.store.results import ResultStore
+from dix.cli.folders import results_folder
 from dix.cli.options import add_config_dir, folders_of
-from dix.cli.report import results_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

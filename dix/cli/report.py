@@ -35,6 +35,7 @@ from dix.cli import trust
 from dix.cli.config import composed, content, files, options
 from dix.cli.construct import many
 from dix.cli.evidence import evidence_of, incomplete
+from dix.cli.folders import results_folder
 from dix.cli.options import add_config_dir, folders_of, search_path
 from dix.cli.pictures import gallery_of
 from dix.cli.words import first_line
@@ -144,15 +145,6 @@ def result_set(store: ResultStore, folders: Sequence[Path] = ()) -> ResultSet:
     table = joined([build(of_protocol(evidence, name), plan) for name, plan in plans.items()])
     contents = {Block(group.protocol, group.dataset, group.model): store.contents(group) for group in store.groups()}
     return ResultSet(table, evidence, plans, contents)
-
-
-def results_folder(name: str) -> Path:
-    """The folder with that path or name. Raises ValueError where it holds no results."""
-    for folder in (Path(name), Path("results") / name):
-        if (folder / "store").is_dir():
-            return folder
-    known = sorted(path.parent.name for path in Path("results").glob("*/store"))
-    raise ValueError(f"no results in {name!r}; results/ holds: {', '.join(known) or 'none yet; `dix run` makes some'}")
 
 
 def table_number(store: ResultStore) -> int:

@@ -9,8 +9,9 @@ from dix.bench.report.sensitivity import sensitivity
 from dix.bench.store.results import ResultStore
 from dix.bench.tables.beside import protocols_of
 from dix.bench.tables.table import Table
+from dix.cli.folders import results_folder
 from dix.cli.options import add_config_dir, folders_of
-from dix.cli.report import result_set, results_folder, shown
+from dix.cli.report import result_set, shown
 from dix.files import write_atomic
 
 

@@ -11,8 +11,8 @@ from dix.bench.store.cells import Group
 from dix.bench.store.doubts import doubts
 from dix.bench.store.results import ResultStore
 from dix.bench.store.status import CellStatus, Status, survey
+from dix.cli.folders import results_folder
 from dix.cli.options import add_config_dir, folders_of
-from dix.cli.report import results_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import argparse
 import copy
+import secrets
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dix.bench.run import runtime
 from dix.bench.run.job import Job
 from dix.bench.run.settings import Run, ScoreProtocol
 from dix.bench.run.verify import Checked, sample, verify
+from dix.bench.share.pack import looked_into
+from dix.bench.share.verification import Row, missed, percent, write_record
 from dix.bench.store.cells import Group, group_of
 from dix.bench.store.conflicts import ABSOLUTE, RELATIVE
 from dix.bench.store.doubts import doubts
@@ -20,8 +25,8 @@ from dix.bench.store.results import ResultStore
 from dix.bench.store.status import survey
 from dix.cli.config import explained, parsed_overrides
 from dix.cli.construct import KINDS
+from dix.cli.folders import results_folder
 from dix.cli.options import add_overrides, folders_of
-from dix.cli.report import results_folder
 from dix.cli.session import open_job
 from dix.cli.trust import Untrusted, settings, vetted
 
@@ -33,27 +38,59 @@ GRID = ("batch_size", "chunk", "limit", "deterministic")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to verify."""
-    parser.add_argument("results", help="a results folder, or its name under results/")
+    parser.add_argument("results", help="a results folder, its name under results/, or a pack")
     parser.add_argument("--sample", type=int, default=10, metavar="K", help="rows to recompute (default 10)")
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of rows")
+    parser.add_argument(
+        "--seed", type=int, help="of the choice of rows (default 0; of a pack's, one nobody knows before)"
+    )
     parser.add_argument("--trust", action="store_true", help="also run code and open files that the folder names")
     add_overrides(parser, "settings to use instead of the recorded ones, as in dataset.root=FOLDER")
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Print every row and its recomputed value; 1 where one differs, or where the store itself is in doubt."""
-    store = ResultStore(results_folder(arguments.results))
-    names = sample(store.rows(), arguments.sample, arguments.seed)
+    """Print every row and its recomputed value; 1 where one differs, or where the store itself is in doubt.
+
+    What was recomputed of a pack is written beside it, as a record for a collection.
+    """
+    path = Path(arguments.results)
+    if not path.is_file():
+        store = ResultStore(results_folder(arguments.results))
+        found = _verified(store, arguments, arguments.seed or 0)
+        return _judged(store, found)
+    seed = secrets.randbelow(2**31) if arguments.seed is None else arguments.seed
+    with looked_into(path) as (pack, store):
+        found = _verified(store, arguments, seed)
+        if not found:
+            raise ValueError("--sample: expected at least 1 row")
+        rows = [Row(one.name._asdict(), one.stored, one.again, one.fault) for one in found]
+        here = runtime.machine(runtime.choose_device("auto"))
+        print(write_record(pack, store, rows, seed, here, runtime.versions()))
+        total = sum(one["rows"] for one in pack.manifest["groups"])
+        if not any(row.fault for row in rows) and len(rows) < total:
+            print(
+                f"were {percent(missed(len(rows)))} of the {total:,} rows altered, 95 % of such samples would show it"
+            )
+        return _judged(store, found)
+
+
+def _verified(store: ResultStore, arguments: argparse.Namespace, seed: int) -> list[Checked]:
+    """A sample of rows, each printed when it has been recomputed."""
 
     def job(group: Group, methods: Sequence[str], metrics: Sequence[str]) -> Job:
         return _job(store, group, methods, metrics, arguments)
 
-    faults = 0
-    for checked in verify(store, names, job):
+    found = []
+    for checked in verify(store, sample(store.rows(), arguments.sample, seed), job):
         print(_line(checked), flush=True)
-        faults += bool(checked.fault)
+        found.append(checked)
+    return found
+
+
+def _judged(store: ResultStore, found: Sequence[Checked]) -> int:
+    """Say how many rows are the same, and what else is in doubt."""
+    faults = sum(bool(checked.fault) for checked in found)
     print(
-        f"{len(names) - faults} of {len(names)} rows are the same (within {ABSOLUTE:g} + {RELATIVE:g} of the value)"
+        f"{len(found) - faults} of {len(found)} rows are the same (within {ABSOLUTE:g} + {RELATIVE:g} of the value)"
         + (f"; {faults} differ" if faults else "")
     )
     status = survey(store)

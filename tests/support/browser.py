@@ -1,10 +1,12 @@
 """A real headless Chromium for tests of pages, driven over the W3C WebDriver protocol with the standard library."""
 
+import base64
 import contextlib
 import json
 import re
 import shutil
 import subprocess
+import time
 import urllib.request
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -37,11 +39,31 @@ class Page:
     def open(self, path):
         self.call("/url", {"url": path.as_uri()})
 
+    def visit(self, url):
+        self.call("/url", {"url": url})
+
     def run(self, script, *args):
         return self.call("/execute/sync", {"script": script, "args": list(args)})
 
     def console(self):
         return self.call("/se/log", {"type": "browser"})
+
+    def keys(self, text):
+        r"""Press keys, one after the other, wherever the focus is; \ue004 is Tab, \ue00c Escape, \ue007 Enter."""
+        presses = [{"type": kind, "value": key} for key in text for kind in ("keyDown", "keyUp")]
+        self.call("/actions", {"actions": [{"type": "key", "id": "keyboard", "actions": presses}]})
+
+    def wait(self, script, *args, seconds=20.0):
+        """Until a script returns something true."""
+        deadline = time.monotonic() + seconds
+        while not self.run(script, *args):
+            assert time.monotonic() < deadline, script
+            time.sleep(0.02)
+
+    def picture(self, path):
+        """Write what is seen as PNG."""
+        with urllib.request.urlopen(f"{self.address}/screenshot", timeout=60) as reply:
+            path.write_bytes(base64.b64decode(json.load(reply)["value"]))
 
     def dark(self):
         media = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}

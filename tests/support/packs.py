@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import zipfile
@@ -10,29 +11,39 @@ from pathlib import Path
 from typing import Any
 
 from dix.baselines.controls import Random
+from dix.bench.report.compare import ResultSet
 from dix.bench.run.evaluate import evaluate
 from dix.bench.share import container
 from dix.bench.share.pack import pack
 from dix.bench.share.summaries import summaries_of
 from dix.bench.store.results import ResultStore
-from dix.cli.report import result_set
+from dix.bench.tables.build import build
+from dix.bench.tables.statistics import Bootstrap
+from dix.bench.tables.table import Labels, Plan
+from dix.cli.evidence import evidence_of
 from support import engine_jobs
 from support.store_writers import provenance
 
+QUICK = Bootstrap(resamples=200, flips=99)
 #: A method under the name of each reference, and one more.
 METHODS = {"gc": engine_jobs.Brightness(), "random": Random(), "broken": engine_jobs.NotFinite()}
 
 
-def made_store(folder: Path, **run: Any) -> ResultStore:
+def made_store(
+    folder: Path, seed: int = 0, methods: Any = METHODS, model: str = "halves", version: int = 1, **run: Any
+) -> ResultStore:
     """The rows of three methods and four metrics on eight made images, with a record of the run."""
     store = ResultStore(folder)
-    job = engine_jobs.job(METHODS, **run)
+    job = engine_jobs.job(methods, model=engine_jobs.classifier(model), **run)
+    job = dataclasses.replace(job, protocol=dataclasses.replace(job.protocol, seed=seed, version=version))
     evaluate(job, store)
     config = {"dataset": {"name": "made", "root": "/somewhere/private"}, "run": {"name": "x"}, "protocol": {}}
     config["protocol"] = {"name": "tested"}
     names = {"job": job.key or "made", **job.group._asdict()}
     more = {"device": "AMD EPYC, 2 cores", "commit": "", "cost": {"images": 8, "seconds": {"explain gc": 4.0}}}
-    store.write_json("provenance", "made", provenance(config={**config, "method": {}, "metric": {}}, **names, **more))
+    store.write_json(
+        "provenance", f"made {model}", provenance(config={**config, "method": {}, "metric": {}}, **names, **more)
+    )
     return store
 
 
@@ -44,7 +55,15 @@ def made_pack(folder: Path, name: str = "made", **run: Any) -> Path:
 
 def packed(store: ResultStore, target: Path, name: str = "made") -> Path:
     """A pack of any store."""
-    return pack(store, target, name, summaries_of(result_set(store).table)).path
+    return pack(store, target, name, summaries_of(look(store).table)).path
+
+
+def look(store: ResultStore) -> ResultSet:
+    """What `dix.cli.report.result_set` finds, with the made jobs' metrics and few resamples."""
+    evidence = evidence_of(store)
+    labels = {str(cell["method"]): str(cell["printed"]["label"]) for cell in evidence.cells}
+    plan = Plan(engine_jobs.job().metrics, labels=Labels(methods=labels), controls=["random"])
+    return ResultSet(build(evidence, plan, QUICK), evidence, {"tested": plan})
 
 
 def sealed(path: Path, members: Sequence[tuple[str, bytes]], compression: int = zipfile.ZIP_STORED) -> Path:

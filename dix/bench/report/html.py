@@ -56,7 +56,7 @@ def render_html(
         "provenance": True,
     }
     parts["cost"] = about.get("cost")
-    return _template().render(
+    return template("report.html.jinja").render(
         title=table.title or "Benchmark of explanations",
         subtitle=html_results.subtitle(table),
         warnings=html_results.warnings(table),
@@ -80,20 +80,26 @@ def render_html(
         tones=TONES,
         css=Markup((FOLDER / "report.css").read_text(encoding="utf-8")),
         script=Markup(script),
-        script_hash=Markup(f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"),
+        script_hash=script_hash(script),
     )
 
 
-def _template() -> jinja2.Template:
+def script_hash(script: str) -> Markup:
+    """What a page's content security policy calls a script that it allows."""
+    return Markup(f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}")
+
+
+def template(name: str, folder: Path = FOLDER) -> jinja2.Template:
+    """A page's template, which escapes every text that it is given."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER),
+        loader=jinja2.FileSystemLoader(folder),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template("report.html.jinja")
+    return environment.get_template(name)
 
 
 def _sentence(note: str) -> str:

@@ -41,6 +41,10 @@ class Work:
         self.shared.update(dict.fromkeys((probe for _, probe in probed), images))
 
 
+#: Bytes of a stored map beside its numbers, of 2 bytes a pixel where they do not compress.
+MAP_EXTRA = 600
+
+
 @dataclass(frozen=True)
 class Forecast:
     """The cost of a job.
@@ -131,7 +135,8 @@ def forecast(job: Job, prices: Prices, work: Work) -> Forecast:
             (prices.clean + prices.explain[method].seconds) * n for (method, _), n in again.items()
         )
     stored = sum(work.cells.values())
-    pictures = min(job.run.gallery, work.images) * (len(work.methods) + 1)
+    pictures = min(max(job.run.gallery, job.run.maps), work.images) * (len(work.methods) + 1)
+    numbers = min(job.run.maps, work.images) * len(work.methods) * (2 * job.preprocess.size**2 + MAP_EXTRA)
     return Forecast(
         job=job.name,
         images=work.images,
@@ -142,7 +147,10 @@ def forecast(job: Job, prices: Prices, work: Work) -> Forecast:
             + sum((1 + prices.explain[name].rows) * n for (name, _), n in again.items())
         ),
         seconds=seconds,
-        disk=min(1, work.batches) * prices.file_bytes + stored * prices.row_bytes + pictures * prices.picture_bytes,
+        disk=min(1, work.batches) * prices.file_bytes
+        + stored * prices.row_bytes
+        + pictures * prices.picture_bytes
+        + numbers,
         memory=prices.memory,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ ABOUT, SILENT = "about.json", "silent.json"
 class Gallery:
     """The first `run.gallery` images of a job: a photo, each method's map (8 bits, min-max), and what was explained.
 
+    Of the first `run.maps` images the maps' own numbers are kept, too; see `stored_map`.
+
     Pictures belong to an image's name and content: those of an image that has changed are missing. An image that the
     network does not answer for has none, which is noted, so that nobody looks for them again.
     """
@@ -35,7 +37,8 @@ class Gallery:
     def __init__(self, folder: Path, job: Job) -> None:
         self.folder = folder / "images" / job.group.folder
         self.job = job
-        self.indices = set(job.order[: job.run.gallery])
+        self.kept_as = {".png": set(job.order[: job.run.gallery]), ".npz": set(job.order[: job.run.maps])}
+        self.indices = self.kept_as[".png"] | self.kept_as[".npz"]
         self._found: dict[int, str] = {}
 
     def wants(self, indices: Sequence[int], method: str) -> bool:
@@ -51,7 +54,12 @@ class Gallery:
                 self._clear(index)
                 self._put(index, "photo.png", _png(batch.images[row].permute(1, 2, 0)))
                 self._put(index, ABOUT, _json(self._about(batch, row) | {"content": contents[batch.ids[row]]}))
-            self._put(index, f"{method}.png", _png(_for_eyes(maps[row])))
+            for suffix in self._suffixes(index):
+                self._put(index, f"{method}{suffix}", FORMS[suffix](maps[row]))
+
+    def _suffixes(self, index: int) -> list[str]:
+        """How an image's maps are kept: as pictures, as numbers, or both."""
+        return [suffix for suffix, indices in self.kept_as.items() if index in indices]
 
     def set_aside(self, indices: Sequence[int], silent: Mapping[str, str], contents: Mapping[str, str]) -> None:
         """Note the images that have no pictures. silent: why, by name."""
@@ -68,7 +76,8 @@ class Gallery:
 
     def _lacks(self, index: int, method: str) -> bool:
         content = self._content(index)
-        kept = self._file(index, f"{method}.png").is_file() and self._current(index, ABOUT, content)
+        files = [self._file(index, f"{method}{suffix}") for suffix in self._suffixes(index)]
+        kept = all(file.is_file() for file in files) and self._current(index, ABOUT, content)
         return not kept and not self._current(index, SILENT, content)
 
     def _content(self, index: int) -> str:
@@ -91,8 +100,9 @@ class Gallery:
 
     def _clear(self, index: int) -> None:
         """Remove the pictures and notes of what was there before."""
-        for old in (*self._file(index, "").glob("*.png"), *self._file(index, "").glob("*.json")):
-            old.unlink()
+        for suffix in (".png", ".npz", ".json"):
+            for old in self._file(index, "").glob(f"*{suffix}"):
+                old.unlink()
 
     def _about(self, batch: ImageBatch, row: int) -> dict[str, Any]:
         return {
@@ -120,9 +130,31 @@ def _for_eyes(explanation: Tensor) -> Tensor:
     return min_max(safe.clamp(low, high)[None])[0]
 
 
+def stored_map(explanation: Tensor) -> bytes:
+    """A map [H, W] as compressed numbers: `map` as float16 in [-1, 1], times `scale` as float32, its largest size.
+
+    Maps of gradients are as small as 1e-8, where float16 has no digits left; scaled, each number keeps eleven bits.
+    What is not finite stays so.
+    """
+    values = explanation.detach().double().cpu().numpy()
+    sizes = np.abs(values[np.isfinite(values)])
+    scale = float(sizes.max(initial=0.0)) or 1.0
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, map=(values / scale).astype(np.float16), scale=np.float32(scale))
+    return buffer.getvalue()
+
+
 def _png(pixels: Tensor) -> bytes:
     """Pixels [H, W] or [H, W, 3] in [0, 1] as PNG; what is not finite becomes black."""
     safe = torch.nan_to_num(pixels.float(), nan=0.0, posinf=1.0, neginf=0.0).clamp(0, 1)
     buffer = io.BytesIO()
     Image.fromarray((safe.cpu().numpy() * 255).round().astype(np.uint8)).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
+
+
+def _picture(explanation: Tensor) -> bytes:
+    return _png(_for_eyes(explanation))
+
+
+#: By the suffix of a kept map's file, how its bytes are made.
+FORMS: Mapping[str, Callable[[Tensor], bytes]] = {".png": _picture, ".npz": stored_map}

@@ -100,6 +100,7 @@ class Run:
     deterministic: whether only algorithms are used that give equal bits twice.
     flush_seconds: the longest time before computed rows are on disk.
     gallery: how many images have their maps kept as pictures.
+    maps: how many images have their maps kept as numbers of 16 bits, for `dix view`.
     progress: whether progress is shown.
     """
 
@@ -122,4 +123,5 @@ class Run:
     deterministic: bool = False
     flush_seconds: float = 10.0
     gallery: int = 6
+    maps: int = 0
     progress: bool = True

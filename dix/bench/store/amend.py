@@ -92,7 +92,7 @@ def rename(store: ResultStore, old: str, new: str, label: str = "") -> Amended:
     rows = sum(store.parts.rewrite(group, lambda table: _called(table, digests)) for group in groups)
     for group in groups:
         for picture in _pictures(store, group, old):
-            os.replace(picture, picture.with_name(f"{new}.png"))
+            os.replace(picture, picture.with_name(f"{new}{picture.suffix}"))
     _rename_in_records(store, old, new, digests)
     for cell, _ in changed:
         store.forget("cells", cell.key)
@@ -135,9 +135,9 @@ def _forget(store: ResultStore, kinds: Collection[str], wanted: Callable[[Mappin
 
 
 def _pictures(store: ResultStore, group: Group, method: str) -> Iterator[Path]:
-    """A method's pictures of a group; their names are compared, since a method's may mean something to a pattern."""
-    for path in (store.folder.parent / "images" / group.folder).glob("*/*.png"):
-        if path.stem == method:
+    """A method's pictures and maps of a group; names are compared, since one may mean something to a pattern."""
+    for path in (store.folder.parent / "images" / group.folder).glob("*/*.*"):
+        if path.suffix in (".png", ".npz") and path.stem == method:
             yield path
 
 

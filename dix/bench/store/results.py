@@ -174,6 +174,12 @@ class ResultStore:
             table = self._announced(group, SCHEMA.names, cells, images)
         return _said(settled(table)[0].select(list(columns)))
 
+    def some(self, group: Group, images: Collection[str], columns: Sequence[str] = FINDINGS) -> pa.Table:
+        """As `table`, for a few images of a large group, without holding more than one part in memory."""
+        announced = {cell.digest for cell in self._cells().values()}
+        rows = among(self.parts.some(group, images, SCHEMA.names), cell=announced)
+        return _said(settled(rows)[0]).select(list(columns))
+
     def overview(self, group: Group) -> Overview:
         """What a group holds, in numbers; read in full only where rows lie there twice."""
         table = self.parts.read(group, ("cell", "image", "origin"))

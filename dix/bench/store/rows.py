@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dix.bench.store.cells import Group
-from dix.bench.store.columns import ENCODED, SCHEMA, TEXTS, codes, joined, plain, without
+from dix.bench.store.columns import ENCODED, SCHEMA, TEXTS, among, codes, joined, plain, without
 from dix.bench.store.errors import StaleResults
 from dix.bench.store.quarantine import Quarantine
 from dix.bench.store.records import naming_the_setting
@@ -46,6 +46,7 @@ class Parts:
         self.folder = store / "rows"
         self.quarantine = quarantine
         self._own: dict[Group, dict[Path, int]] = {}
+        self._images: dict[Path, frozenset[str]] = {}
 
     def append(self, group: Group, table: pa.Table) -> None:
         """Add rows of one group, all or none of them; own small parts are put together now and then."""
@@ -97,6 +98,20 @@ class Parts:
                 read |= {path: table for path, table in zip(new, tables, strict=True) if table is not None}
                 if all(table is not None for table in tables):
                     return {path: table for path, table in read.items() if table is not None}
+
+    def some(self, group: Group, images: Collection[str], columns: Sequence[str]) -> pa.Table:
+        """The rows of a few images. Of the parts, only those that hold one are unpacked, one at a time."""
+        wanted = set(images)
+        held = (path for path in self.paths(group) if wanted & self._images_of(path))
+        tables = (self._part(path, columns) for path in held)
+        return joined([among(table, image=wanted) for table in tables if table is not None], columns)
+
+    def _images_of(self, path: Path) -> frozenset[str]:
+        """The images that a part holds; a part's name says its content, so that they are looked up once."""
+        if path not in self._images and path not in self.quarantine:
+            table = self._part(path, ("image",))
+            self._images[path] = frozenset() if table is None else frozenset(table["image"].unique().to_pylist())
+        return self._images.get(path, frozenset())
 
     def paths(self, group: Group) -> list[Path]:
         """The files of a group, sorted by name."""

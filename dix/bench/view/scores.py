@@ -1,0 +1,119 @@
+"""All scores of a group as one small matrix for each metric, and single images' rows on demand.
+
+50,000 images and twelve methods are 2.4 MB a metric. Curves and reasons are read for some images at a time, from the
+parts that hold them, so that no more than one part of a store is ever in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from dix.bench.store.cells import Group, group_of
+from dix.bench.store.columns import codes
+from dix.bench.store.results import ResultStore
+
+#: Columns that say what an image scored, without curves.
+SHORT = ("cell", "image", "value", "reason")
+#: Numbers of a curve that are handed on; longer ones are thinned, as the report's are.
+POINTS = 80
+
+
+@dataclass(frozen=True)
+class Named:
+    """A method or metric: its name, its label, and a method's role or a metric's better direction."""
+
+    name: str
+    label: str
+    kind: str
+
+
+class Scores:
+    """The scores of one group of a store.
+
+    images: their ids, sorted. methods, metrics: in the order of their names. cells: (method, metric) by digest.
+    """
+
+    def __init__(self, store: ResultStore, group: Group) -> None:
+        self.store = store
+        self.group = group
+        records = [cell for cell in store.cells() if group_of(cell) == group]
+        self.cells = {str(c["cell"]): (str(c["method"]), str(c["metric"])) for c in records}
+        printed = {str(c["method"]): c.get("printed", {}) for c in records}
+        self.methods = [Named(n, str(p.get("label", n)), str(p.get("role", ""))) for n, p in sorted(printed.items())]
+        about = {str(c["metric"]): c.get("printed", {}) for c in records}
+        self.metrics = [
+            Named(n, str(p.get("metric_label", n)), str(p.get("better", ""))) for n, p in sorted(about.items())
+        ]
+
+    @cached_property
+    def _read(self) -> tuple[list[str], NDArray[np.float32]]:
+        """Image ids, and [metrics, methods, images] scores, NaN where there is none or it does not count."""
+        table = self.store.table(self.group, columns=SHORT)
+        (cell, digests), (image, names) = codes(table, "cell"), codes(table, "image")
+        used = np.unique(image)
+        order = used[np.argsort(names[used].astype(str), kind="stable")] if len(used) else used
+        place = np.zeros(len(names), dtype=np.int64)
+        place[order] = np.arange(len(order))
+        rows = {one.name: k for k, one in enumerate(self.methods)}, {one.name: k for k, one in enumerate(self.metrics)}
+        at = np.array([(rows[1][self.cells[d][1]], rows[0][self.cells[d][0]]) for d in digests]).reshape(-1, 2)
+        values = np.full((len(self.metrics), len(self.methods), len(order)), np.nan, dtype=np.float32)
+        values[at[cell, 0], at[cell, 1], place[image]] = table["value"].to_numpy()
+        return [str(name) for name in names[order]], values
+
+    @property
+    def images(self) -> list[str]:
+        """The ids of all images, sorted."""
+        return self._read[0]
+
+    @property
+    def values(self) -> NDArray[np.float32]:
+        """[metrics, methods, images], NaN where an image does not count."""
+        return self._read[1]
+
+    def about(self) -> dict[str, Any]:
+        """The group's names and the means of its images' scores, for the first view."""
+        values = self.values
+        counts = (~np.isnan(values)).sum(axis=2)
+        sums = np.nansum(values.astype(np.float64), axis=2)
+        means = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+        return {
+            **self.group._asdict(),
+            "methods": [one.__dict__ for one in self.methods],
+            "metrics": [one.__dict__ for one in self.metrics],
+            "images": len(self.images),
+            "means": [[_plain(x) for x in line] for line in means],
+            "counts": counts.tolist(),
+        }
+
+    def rows(self, images: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
+        """By image, method and metric, the curve, and the reason why it does not count."""
+        found: dict[str, dict[str, dict[str, Any]]] = {image: {} for image in images}
+        columns = ("cell", "image", "value", "curve", "reason")
+        for row in _records(self.store.some(self.group, images, columns)):
+            method, metric = self.cells.get(row["cell"], ("", ""))
+            if method:
+                curve = [_plain(x) for x in _thinned(row["curve"])]
+                found[row["image"]].setdefault(method, {})[metric] = {"curve": curve, "reason": row["reason"]}
+        return found
+
+
+def _records(table: pa.Table) -> list[Mapping[str, Any]]:
+    return list(table.to_pylist())
+
+
+def _thinned(curve: Sequence[float] | None) -> Sequence[float]:
+    points = curve or []
+    if len(points) <= POINTS:
+        return points
+    return [points[i] for i in np.linspace(0, len(points) - 1, POINTS).round().astype(int)]
+
+
+def _plain(number: float) -> float | None:
+    return round(float(number), 5) if np.isfinite(number) else None
