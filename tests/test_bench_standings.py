@@ -77,7 +77,7 @@ def test_groups_are_all_runs_that_cannot_be_extended():
 def test_equal_methods_are_rarely_told_apart():
     """Six methods whose mean ranks differ by chance alone: in about 5 % of 400 lists is any pair apart."""
     generator = np.random.default_rng(2)
-    wrong = 0
+    wrong = 0.0
     for _ in range(400):
         truth = generator.normal(size=6)
         draws = truth[:, None] + generator.normal(size=(6, 400))

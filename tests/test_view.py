@@ -190,12 +190,12 @@ def test_the_server_answers_this_machine_alone(server: Server) -> None:
     [
         "/../../etc/passwd", "/data/../index.json", "/data/0/../../x", "/data/0/%2e%2e/x", "//etc/passwd",
         "/data/1/images.json", "/data/0/9.f32", "/data/0/99/photo.webp", "/data/0/0/heat-9.webp", "/data/0/0/photo.png",
-        "/data/0/rows/99.json", "/data/0/-1.f32", "/data/٠/images.json",
+        "/data/0/rows/99.json", "/data/0/-1.f32", "/data/%D9%A0/images.json",
         "/view.py", "/data/0/0/order-0.png/..", "/data/99999999/images.json",
     ],
 )  # fmt: skip
 def test_nothing_else_is_given_away(server: Server, path: str) -> None:
-    assert asked(server, path.encode().decode("latin-1"))[0] == 404
+    assert asked(server, path)[0] == 404
 
 
 def test_a_bundle_is_the_site_without_pictures_unless_asked(results: Path, site: Site, tmp_path: Path) -> None:

@@ -120,6 +120,7 @@ def counted(table: pa.Table, name: str) -> dict[str, dict[str, int]]:
 def different(table: pa.Table, name: str) -> dict[str, int]:
     """How many different texts a column has, by cell."""
     (cell, cells), (other, texts) = codes(table, "cell"), codes(table, name)
-    pairs = np.unique(cell.astype(np.int64) * (1 + len(texts)) + other)
+    pairs = np.sort(cell.astype(np.int64) * (1 + len(texts)) + other)  # np.unique takes five times as long
+    pairs = pairs[np.append(True, np.diff(pairs) != 0)[: len(pairs)]]
     counts = np.bincount(pairs // (1 + len(texts)), minlength=len(cells))
     return dict(zip(cells.tolist(), counts.tolist(), strict=True))

@@ -109,8 +109,7 @@ class Parts:
     def _images_of(self, path: Path) -> frozenset[str]:
         """The images that a part holds; a part's name says its content, so that they are looked up once."""
         if path not in self._images and path not in self.quarantine:
-            table = self._part(path, ("image",))
-            self._images[path] = frozenset() if table is None else frozenset(table["image"].unique().to_pylist())
+            self._part(path, ("image",))
         return self._images.get(path, frozenset())
 
     def paths(self, group: Group) -> list[Path]:
@@ -159,7 +158,10 @@ class Parts:
     def _part(self, path: Path, columns: Sequence[str]) -> pa.Table | None:
         """One part, or None where it is gone or wrong. Raises StaleResults where its columns are others."""
         try:
-            return _unpacked(_content(path), columns)
+            table = _unpacked(_content(path), columns)
+            if "image" in columns and path not in self._images:
+                self._images[path] = frozenset(table["image"].unique().to_pylist())
+            return table
         except FileNotFoundError:
             return None
         except _OtherColumns as other:
