@@ -32,6 +32,7 @@ class Mosaic:
     """
 
     version: ClassVar[int] = 1
+    kind: ClassVar[str] = "mosaic"
     dataset: Dataset
     grid: int = 2
     side: int = 224
@@ -117,17 +118,22 @@ class Mosaic:
             top, left = (self.side * at for at in divmod(place, self.grid))
             picture.paste(record.image.resize((self.side, self.side), Image.Resampling.BILINEAR), (left, top))
             contents.append(content_of(self.dataset, cell, record))
-            if place == self.place(index) and record.mask is not None:
+            inside = self._truth(record) if place == self.place(index) else None
+            if inside is not None:
                 mask = np.zeros((whole, whole), np.int8)
-                mask[top : top + self.side, left : left + self.side] = _scaled(record.mask, self.side)
+                mask[top : top + self.side, left : left + self.side] = inside
         return Record(self.ids[index], picture, self.labels[index], mask, self._digest(index, contents))
+
+    def _truth(self, record: Record) -> np.ndarray | None:
+        """The truth [side, side] int8 inside the cell that bears the label."""
+        return None if record.mask is None else _scaled(record.mask, self.side)
 
     def content(self, index: int) -> str:
         """Digest of the images of all cells. Raises CorruptSample."""
         return self._digest(index, [content_of(self.dataset, cell) for cell in self.cells(index)])
 
     def _digest(self, index: int, contents: Sequence[str]) -> str:
-        return digest("mosaic", self.grid, self.side, self.place(index), *contents)
+        return digest(self.kind, self.grid, self.side, self.place(index), *contents)
 
     def fingerprint(self) -> str:
         """Hash of ids, labels, the images' own fingerprint and the layout."""

@@ -68,7 +68,7 @@ class Split:
             self._copies = True
             recording = self._record(self.example)
         self.calls = [(module, with_tensors(tree, iter(()))) for module, tree in recording.calls]
-        self.templates = [output[:1] for output in recording.outputs]
+        self.templates = list(recording.outputs)  # of one image
         self.needed = self._needed(recording)
         self.prefixed = layout.prefix(recording.activation) is not None
 
@@ -106,7 +106,7 @@ class Split:
     def _replays(self, count: int, context: Context | None, rows: Tensor | None) -> list[Tensor]:
         kept = context.kept if context is not None else {}
         return [
-            (kept[i] if rows is None else kept[i][rows]) if i in kept else t.expand(count, *t.shape[1:])
+            (kept[i] if rows is None else _of_images(kept[i], rows, len(t))) if i in kept else _repeated(t, count)
             for i, t in enumerate(self.templates)
         ]
 
@@ -135,6 +135,18 @@ class Split:
             return ()
         grads = torch.autograd.grad(logits.sum(), leaves, allow_unused=True)
         return tuple(i for i, grad in enumerate(grads) if grad is not None)
+
+
+def _of_images(kept: Tensor, images: Tensor, each: int) -> Tensor:
+    """The rows of some images, of which each has `each` rows in `kept`, one image's after another's."""
+    return kept[images] if each == 1 else kept.unflatten(0, (-1, each))[images].flatten(0, 1)
+
+
+def _repeated(template: Tensor, count: int) -> Tensor:
+    """One image's rows for `count` images."""
+    if len(template) == 1:
+        return template.expand(count, *template.shape[1:])
+    return template.repeat(count, *[1] * (template.ndim - 1))
 
 
 def module_named(network: nn.Module, name: str) -> nn.Module:
@@ -208,7 +220,7 @@ def _record(network: nn.Module, module: nn.Module, name: str, images: Tensor, st
         elif result:
             raise ValueError(f"layer {name!r} runs more than once in a forward pass")
         else:
-            result.append(_finish(finished, output, name))
+            result.append(_finish(finished, output, name, int(getattr(network, "rows_per_image", 1))))
             if stop:
                 raise _Reached
 
@@ -224,11 +236,13 @@ def _record(network: nn.Module, module: nn.Module, name: str, images: Tensor, st
     return result[0]
 
 
-def _finish(finished: Sequence[_Call], activation: object, name: str) -> _Recording:
+def _finish(finished: Sequence[_Call], activation: object, name: str, rows: int) -> _Recording:
+    """rows: as many rows as one image may have in what a module returns, where it is taken apart on the way."""
     if not isinstance(activation, Tensor):
         raise ValueError(f"layer {name!r} does not return one tensor")
     tensors = [tensor for call in finished for tensor in tensors_in(call.output)]
-    if any(not t.ndim or len(t) != len(activation) for t in tensors):
+    images = len(activation)
+    if any(not t.ndim or len(t) not in (images, rows * images) for t in tensors):
         raise ValueError(f"a module before layer {name!r} returns a tensor that has no row for each image")
     versions = [version for call in finished for version in call.versions]
     overwritten = any(t._version > version for t, version in zip(tensors, versions, strict=True))

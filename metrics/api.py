@@ -108,12 +108,17 @@ class Case:
         explain: Gives the same method's maps [B, H, W] of altered images [B, 3, H, W] for the same targets, or None
             where the maps come without a method; metrics of a method's steadiness need it.
         method: The name of the method that made the maps, "" where there is none.
+        native: [B, h, w] the same maps as the method gave them, before they were resized to the images; None: `maps`.
+        explain_as: Gives the same method's maps [B, H, W] of the same images for other targets [B], or None as for
+            `explain`.
     """
 
     batch: ImageBatch
     maps: Tensor
     explain: Callable[[Tensor], Tensor] | None = None
     method: str = ""
+    native: Tensor | None = None
+    explain_as: Callable[[Tensor], Tensor] | None = None
     _memo: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     def once(self, key: Hashable, compute: Callable[[], T]) -> T:

@@ -27,7 +27,7 @@ class _Truth:
 
 
 @dataclass(frozen=True)
-class _Segmentation(Averaged):
+class Segmentation(Averaged):
     """What the segmentation metrics have in common.
 
     void: what a void pixel of the truth mask is: "ignore" leaves it out, "foreground" counts it as object, as the
@@ -106,7 +106,7 @@ def foreground(case: Case) -> Tensor:
 
 
 @dataclass(frozen=True)
-class PixelAccuracy(_Segmentation):
+class PixelAccuracy(Segmentation):
     """PA: correctly classified pixels of all images over all labelled pixels, in percent."""
 
     version: ClassVar[int] = 1
@@ -126,7 +126,7 @@ class PixelAccuracy(_Segmentation):
 
 
 @dataclass(frozen=True)
-class MeanIou(_Segmentation):
+class MeanIou(Segmentation):
     """mIoU: intersection over union of all images together, averaged over background and object, in percent."""
 
     version: ClassVar[int] = 1
@@ -175,7 +175,7 @@ def _ends(ranked: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class MeanAp(_Segmentation):
+class MeanAp(Segmentation):
     """mAP: one average precision an image over twice its pixels, in percent.
 
     The scores 1 - map against the background and map against the object are pooled, as the evaluation code that the
@@ -194,7 +194,7 @@ class MeanAp(_Segmentation):
 
 
 @dataclass(frozen=True)
-class ObjectAp(_Segmentation):
+class ObjectAp(Segmentation):
     """AP of the object: how the map ranks object pixels above background pixels, in percent."""
 
     version: ClassVar[int] = 1
@@ -215,7 +215,7 @@ def f1(said: Tensor, true: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class RowF1(_Segmentation):
+class RowF1(Segmentation):
     """mF1 over rows: F1 of each row of pixels, 0 where it is undefined, averaged over rows and images, in percent.
 
     The evaluation code that the field uses passes one image where it expects a batch and so takes rows for images; a
@@ -233,7 +233,7 @@ class RowF1(_Segmentation):
 
 
 @dataclass(frozen=True)
-class ImageF1(_Segmentation):
+class ImageF1(Segmentation):
     """mF1: F1 of the object in each image, averaged over images, in percent."""
 
     version: ClassVar[int] = 1
@@ -246,7 +246,7 @@ class ImageF1(_Segmentation):
 
 
 @dataclass(frozen=True)
-class BestIou(_Segmentation):
+class BestIou(Segmentation):
     """Best IoU: the object's intersection over union at the threshold that suits the image best, in percent."""
 
     version: ClassVar[int] = 1
@@ -264,7 +264,7 @@ class BestIou(_Segmentation):
 
 
 @dataclass(frozen=True)
-class Pointing(_Segmentation):
+class Pointing(Segmentation):
     """Pointing game: whether the most relevant pixel lies on the object (Zhang et al. 2018), in percent.
 
     Of several maximal pixels the share on the object counts: what a random choice among them would score on average.
@@ -282,7 +282,7 @@ class Pointing(_Segmentation):
 
 
 @dataclass(frozen=True)
-class EnergyInMask(_Segmentation):
+class EnergyInMask(Segmentation):
     """Energy pointing game: the share of the scaled map that lies on the object (Wang et al. 2020), in percent."""
 
     version: ClassVar[int] = 1

@@ -30,6 +30,9 @@ ALLOWED = {
         "dix", "dix.files", "dix.bench.store", "dix.bench.run", "dix.bench.tables", "dix.bench.report",
         "dix.metrics", "dix.datasets",
     },
+    "dix.bench.validate": {
+        "dix", "dix.files", "dix.bench.store", "dix.bench.run", "dix.bench.tables", "dix.bench.sanity", "dix.metrics",
+    },
 }  # fmt: skip
 #: The modules of these packages that name no concrete metric or data set, which is all that the engine may know.
 ABSTRACT = {

@@ -24,6 +24,7 @@ COMMANDS = {
     "train": ("dix.cli.train", "train a model on true or permuted labels: dix train experiment=train_digits"),
     "sanity": ("dix.cli.sanity", "randomise weights or labels and compare the maps: dix sanity parameters"),
     "report": ("dix.cli.report", "write the tables and the page of a results folder, or compare several"),
+    "validate-metrics": ("dix.cli.validate_metrics", "which metric can be trusted for what: explainers made worse"),
     "decide": ("dix.cli.decide", "when stored rows would have decided, and how many images that saves"),
     "sensitivity": ("dix.cli.sensitivity", "the thesis's claims under every stored protocol, and what decides them"),
     "status": ("dix.cli.status", "how far an experiment is, across all its jobs: dix status table1"),

@@ -58,16 +58,32 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Maps:
-    """One method's maps [B, H, W] of a batch, and what is wrong with each ("", "constant" or "not finite")."""
+    """One method's maps [B, H, W] of a batch, and what is wrong with each ("", "constant" or "not finite").
+
+    native: [B, h, w] the maps before they were resized; None where they never were.
+    """
 
     values: Tensor
     faults: tuple[str, ...]
+    native: Tensor | None = None
 
     @property
     def sound(self) -> Tensor:
         """The maps with those that are not finite replaced by zeros, so that metrics can compute on."""
-        broken = torch.tensor([fault == "not finite" for fault in self.faults], device=self.values.device)
-        return torch.where(broken.view(-1, 1, 1), torch.zeros_like(self.values), self.values)
+        return self._without_broken(self.values)
+
+    @property
+    def sound_native(self) -> Tensor | None:
+        """The same of the maps before they were resized."""
+        return None if self.native is None else self._without_broken(self.native)
+
+    def copy(self) -> Maps:
+        """The same with tensors of its own."""
+        return Maps(self.values.clone(), self.faults, None if self.native is None else self.native.clone())
+
+    def _without_broken(self, maps: Tensor) -> Tensor:
+        broken = torch.tensor([fault == "not finite" for fault in self.faults], device=maps.device)
+        return torch.where(broken.view(-1, 1, 1), torch.zeros_like(maps), maps)
 
 
 def prepare(
@@ -197,13 +213,22 @@ def enlarged(method: Explainer, passes: Passes, resizes: Sequence[str]) -> dict[
     found = {}
     for way in dict.fromkeys(resizes):
         values = resize(wide, passes.size, way)  # type: ignore[arg-type]
-        found[way] = Maps(values, tuple(faults(values)))
+        found[way] = Maps(values, tuple(faults(values)), wide)
     return found
 
 
 def altered(method: Explainer, passes: Passes, images: Tensor, map_resize: str) -> Tensor:
     """The method's maps [B, H, W] of altered images [B, 3, H, W] for the targets of the unaltered ones."""
-    again = Passes(passes.classifier, images, passes.targets, ids=passes.ids, chunk=passes.chunk, seed=passes.seed)
+    return _again(method, passes, images, passes.targets, map_resize)
+
+
+def other_targets(method: Explainer, passes: Passes, targets: Tensor, map_resize: str) -> Tensor:
+    """The method's maps [B, H, W] of the same images for other targets [B]."""
+    return _again(method, passes, passes.images, targets, map_resize)
+
+
+def _again(method: Explainer, passes: Passes, images: Tensor, targets: Tensor, map_resize: str) -> Tensor:
+    again = Passes(passes.classifier, images, targets, ids=passes.ids, chunk=passes.chunk, seed=passes.seed)
     return maps(method, again, map_resize).values
 
 

@@ -202,8 +202,9 @@ def _score(job: Job, images: _Images, timed: _Timer) -> _Scored:
         again += len(altered)
         return altered.mean(dim=1)  # counted, not timed: what it costs depends on the method
 
-    first = images.some[0]
-    scorer = Scorer(first, Case(images.fresh(), first.values, explain=explained), _Counted([], images.classes))
+    first, batch = images.some[0], images.fresh()
+    case = Case(batch, first.values, explain=explained, explain_as=lambda targets: explained(batch.images))
+    scorer = Scorer(first, case, _Counted([], images.classes))
     for name, metric in job.metrics.items():
         if metric.probe is not None and metric.probe not in scorer.traces:
             scorer.traces[metric.probe] = _probe_prices(metric.probe, images, timed, scored)

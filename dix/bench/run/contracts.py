@@ -306,7 +306,13 @@ def _scores(
 ) -> _Tried[Scores]:
     prepared = _prepared(classifier, images, chosen)
     batch = prepared.images
-    case = Case(batch, batch.images.mean(dim=1), explain=lambda altered: altered.mean(dim=1))
+    grey = batch.images.mean(dim=1)
+    case = Case(
+        batch,
+        grey,
+        explain=lambda altered: altered.mean(dim=1),
+        explain_as=lambda targets: grey * targets.view(-1, 1, 1),
+    )
 
     def score() -> Scores:
         probe = metric.probe

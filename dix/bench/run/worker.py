@@ -15,7 +15,17 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from dix.bench.run.batch import Maps, Prepared, altered, enlarged, part, predict, prepare, question_of
+from dix.bench.run.batch import (
+    Maps,
+    Prepared,
+    altered,
+    enlarged,
+    other_targets,
+    part,
+    predict,
+    prepare,
+    question_of,
+)
 from dix.bench.run.findings import Failure, Findings
 from dix.bench.run.guard import Guard, Handed, HandedBatch, Left, Watched, isolated, told
 from dix.bench.run.job import Job
@@ -174,8 +184,7 @@ class _Pass:
         with shares[0].lane.outcome.timing(f"explain {method}"):
             made = self._attempt(shares, method, "", lambda: enlarged(explainer, passes, resizes))
         for resize, found in (made or {}).items():
-            kept = Maps(found.values.clone(), found.faults)
-            self._scores(method, [share for share in shares if share.job.protocol.map_resize == resize], kept)
+            self._scores(method, [s for s in shares if s.job.protocol.map_resize == resize], found.copy())
 
     def _scores(self, method: str, shares: Sequence[_Share], kept: Maps) -> None:
         """Every metric of jobs that have the same maps."""
@@ -198,6 +207,8 @@ class _Pass:
             made.sound.clone(),
             explain=lambda images: altered(explainer, prepared.passes, images, resize),
             method=method,
+            native=made.sound_native,
+            explain_as=lambda targets: other_targets(explainer, prepared.passes, targets, resize),
             _memo=Memory(),
         )
         return Scorer(made, case, share.predict, Memory(), share.lane.outcome.timing)
@@ -261,5 +272,6 @@ def _seed(share: _Share, method: str) -> int:
 
 def handed_with(scorer: Scorer) -> tuple[Watched, ...]:
     """What a metric is handed besides the batch: the maps, and what was computed once for them."""
-    memories = [memory for memory in (scorer.traces, vars(scorer.case)["_memo"]) if isinstance(memory, Memory)]
-    return (Handed.of("the maps", scorer.case.maps), *memories)
+    case = scorer.case
+    memories = [memory for memory in (scorer.traces, vars(case)["_memo"]) if isinstance(memory, Memory)]
+    return (Handed.of("the maps", (case.maps, case.native)), *memories)

@@ -46,6 +46,7 @@ class Train:
     stop_accuracy: stop after the epoch in which this share of the training images is right; 1.1: never.
     lr, weight_decay: of the optimiser ("adam", or "sgd" with momentum 0.9); the rate falls as a cosine.
     cache: keep all decoded images in memory (small data sets).
+    deletions: most cells of a 4 x 4 grid that are black in a training image, drawn anew each time; 0: none are.
     """
 
     out: str = "${run.results}/weights/${model.name}_${.labels}.safetensors"
@@ -59,3 +60,4 @@ class Train:
     stop_accuracy: float = 1.1
     held_out: list[str] = field(default_factory=list)
     cache: bool = False
+    deletions: int = 0

@@ -39,6 +39,8 @@ LABELS: Mapping[str, Callable[[Sequence[int], torch.Generator], list[int]]] = {
     "true": lambda labels, draws: list(labels),
     "permuted": lambda labels, draws: [labels[i] for i in torch.randperm(len(labels), generator=draws)],
 }
+#: Cells a side of the grid whose cells are deleted, as `dix.metrics.single_deletion` has it by default.
+DELETION_GRID = 4
 #: Called after each epoch with (epochs done, epochs in all, share of the epoch's images that were right).
 Progress = Callable[[int, int, float], None]
 
@@ -121,12 +123,16 @@ def _check(settings: Train) -> None:
             "train: expected epochs >= 1, batch_size >= 2 and lr > 0, got "
             f"{settings.epochs}, {settings.batch_size} and {settings.lr}"
         )
+    if not 0 <= settings.deletions <= DELETION_GRID**2:
+        raise ValueError(f"train.deletions: expected 0 to {DELETION_GRID**2} cells, got {settings.deletions}")
     if Path(settings.out).suffix != ".safetensors":
         raise ValueError(f"train.out: expected a path that ends in .safetensors, got {settings.out}")
 
 
 def _identity(task: Task) -> dict[str, Any]:
     settings = {key: value for key, value in asdict(task.settings).items() if key not in ("out", "cache")}
+    if not settings["deletions"]:  # as before there was such a setting
+        del settings["deletions"]
     return json.loads(
         json.dumps(
             {
@@ -232,11 +238,12 @@ class _Training:
         """One pass over the images in a seeded order; the share that was right while training."""
         order = torch.randperm(len(self.labels), generator=self._draws("order", epoch)).tolist()
         right = seen = 0
+        draws = self._draws("deletions", epoch)
         self.network.train()
         with _seeded_dropout(self._draws("dropout", epoch).initial_seed(), self.task.classifier.device):
             for images, labels in self._batches(order, self.cached):
                 if len(images) > 1:  # batch normalisation has no statistics of one image
-                    right += self._step(images, labels)
+                    right += self._step(deleted(images, self.settings.deletions, draws), labels)
                     seen += len(images)
         return right / max(1, seen)
 
@@ -304,6 +311,20 @@ class _Training:
         self.optimiser.load_state_dict(state["optimiser"])
         self.rate.load_state_dict(state["rate"])
         self.history = list(state["history"])
+
+
+def deleted(images: Tensor, most: int, draws: torch.Generator) -> Tensor:
+    """Images [B, 3, H, W] with 0 to `most` cells of a 4 x 4 grid black, as many as drawn, each as likely as another.
+
+    A network trained on them has seen what single deletion shows it (R. Hesse et al., NeurIPS 2024).
+    """
+    if not most:
+        return images
+    cells = DELETION_GRID**2
+    turn = torch.rand(len(images), cells, generator=draws).argsort(dim=1).argsort(dim=1)
+    count = torch.randint(most + 1, (len(images), 1), generator=draws)
+    kept = (turn >= count).to(images).view(-1, 1, DELETION_GRID, DELETION_GRID)
+    return images * F.interpolate(kept, images.shape[-2:], mode="nearest")
 
 
 def _labels(dataset: Dataset, classifier: Classifier) -> list[int]:

@@ -2,7 +2,8 @@
 
 cells/      what a cell (model, data set, method, metric, protocol) means: its whole identity
 rows/       a folder for each model, data set and protocol, with a file an append
-jobs/, skips/, failures/, unread/, clean/, provenance/, origins/, sweeps/, orders/, sequences/   JSON records
+jobs/, skips/, failures/, unread/, clean/, provenance/, origins/, sweeps/, orders/, sequences/,
+validations/   JSON records
 damaged/    files that are not what they should be, set aside
 """
 

@@ -88,6 +88,8 @@ SHAPES: Mapping[str, Mapping[str, Test]] = {
     "clean": {"job": _text, "model": _text, "dataset": _text, "right": _mapping_of(_flag)},
     "provenance": {**_GROUP, "job": _text, "weights": _weights, "config": _config, "cost": _mapping,
                    "versions": _mapping},
+    "validations": {**_GROUP, "method": _text, "weights": _text, "images": _count, "machine": _text,
+                    "seconds": _number},
     "sweeps": {"jobs": _count, "words": _list_of(_text)},
     "origins": {},
     "orders": {"dataset": _text, "seed": _count, "images": _list_of(_text)},
