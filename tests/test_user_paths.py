@@ -6,10 +6,12 @@ The first, who has a notebook and a network, is in test_notebooks.py.
 from __future__ import annotations
 
 import shutil
+import zipfile
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from support.environments import build
 from support.following import ROOT, Step, follow, steps
 
 from dix.bench.store.results import ResultStore
@@ -71,6 +73,25 @@ def test_cluster_user_rehearses(followed: dict[str, tuple[Path, list[Step]]]) ->
     whole, joined = (store.rows().drop(columns="origin") for store in stores)  # which process computed a row differs
     assert len(whole) == 40 * 2 * 2
     pd.testing.assert_frame_equal(whole, joined, check_exact=True)
+
+
+def test_package_with_plugins(tmp_path: Path) -> None:
+    """Its files are built into a wheel and installed beside this environment; commands run in another folder."""
+    guide = steps(GUIDES / "plugin.md")
+    for _, named in [step for step in guide if step[0] == "file"]:
+        path, text = named  # type: ignore[misc]
+        (tmp_path / "package" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "package" / path).write_text(text, encoding="utf-8")
+    with zipfile.ZipFile(build(tmp_path / "package", "wheel", tmp_path / "dist")) as wheel:
+        wheel.extractall(tmp_path / "site")
+    work = tmp_path / "work"
+    work.mkdir()
+    commands = [step for step in guide if step[0] == "command"]
+    done = follow({work: commands}, installed=tmp_path / "site")[work]
+    assert [(step.what, step.said[-2000:]) for step in done if step.code] == []
+    assert len(done) == len(commands)
+    assert "Brightness: bright pixels count" in done[0].said
+    assert "Brightness" in table(work, "bright")
 
 
 def test_reader_who_checks_a_published_table(tmp_path: Path) -> None:
