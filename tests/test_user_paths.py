@@ -78,8 +78,8 @@ def test_cluster_user_rehearses(followed: dict[str, tuple[Path, list[Step]]]) ->
 def test_package_with_plugins(tmp_path: Path) -> None:
     """Its files are built into a wheel and installed beside this environment; commands run in another folder."""
     guide = steps(GUIDES / "plugin.md")
-    for _, named in [step for step in guide if step[0] == "file"]:
-        path, text = named  # type: ignore[misc]
+    files = dict(step[1] for step in guide if step[0] == "file")
+    for path, text in files.items():
         (tmp_path / "package" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "package" / path).write_text(text, encoding="utf-8")
     with zipfile.ZipFile(build(tmp_path / "package", "wheel", tmp_path / "dist")) as wheel:

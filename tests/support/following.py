@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^```(bash|python|toml|yaml)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -78,9 +79,9 @@ class Step:
     said: str
 
 
-def steps(document: Path) -> list[tuple[str, object]]:
+def steps(document: Path) -> list[tuple[str, Any]]:
     """Kind and content of each step: a file with its path, Python, or a command."""
-    found: list[tuple[str, object]] = []
+    found: list[tuple[str, Any]] = []
     for language, text in BLOCK.findall(document.read_text(encoding="utf-8")):
         path = FILE.match(text)
         if language == "bash":
@@ -93,7 +94,7 @@ def steps(document: Path) -> list[tuple[str, object]]:
     return found
 
 
-def follow(todo: Mapping[Path, Sequence[tuple[str, object]]], installed: Path | None = None) -> dict[Path, list[Step]]:
+def follow(todo: Mapping[Path, Sequence[tuple[str, Any]]], installed: Path | None = None) -> dict[Path, list[Step]]:
     """By folder, the steps that were done there, until one failed; all in one process.
 
     installed: a folder of packages beside those of this environment.
