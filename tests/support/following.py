@@ -1,7 +1,7 @@
 """Documents followed to the letter: files written, Python and commands run, in their order, each document in a folder.
 
-A block of Python, YAML or TOML whose first line is a path in a comment is that file; other Python runs as it stands; of
-shell blocks each line runs. One process does it all, so that networks and libraries load once.
+A block of Python, YAML or TOML whose first line is a path in a comment is what that file holds from there on; other
+Python runs as it stands; of shell blocks each line runs. One process does it all: networks and libraries load once.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def steps(document: Path) -> list[tuple[str, Any]]:
             lines = [line.strip() for line in text.replace("\\\n", " ").splitlines()]
             found += [("command", line) for line in lines if line and line.split(" ")[0] not in (*LEFT_OUT, "#")]
         elif path:
-            found.append(("file", (path[1], text)))
+            found.append(("file", (path[1], text[path.end() :])))
         elif language == "python":
             found.append(("code", text))
     return found
