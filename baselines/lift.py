@@ -23,7 +23,7 @@ from torch.overrides import TorchFunctionMode
 
 from dix.baselines.ablation import Additive, ChannelProducts, channels_first
 from dix.baselines.cam import grid, missing_layer, weighted
-from dix.baselines.complete import incomplete
+from dix.baselines.complete import incomplete, kept
 from dix.baselines.nonlinear import POINTWISE, Function, pointwise
 from dix.capture import gradients
 from dix.classifier import Classifier
@@ -121,8 +121,10 @@ class LiftCam:
         return missing_layer(classifier, self.layer) or incomplete(self, classifier)
 
     def explain(self, passes: Passes) -> Tensor:
-        """[B, h, w] ReLU(sum_c w_c A_c)."""
-        return weighted(passes.get(Contributions(self.layer)), grid(passes, passes.activation(self.layer)))
+        """[B, h, w] ReLU(sum_c w_c A_c); NaN where the contributions miss more than 1 % of the logit."""
+        maps = weighted(passes.get(Contributions(self.layer)), grid(passes, passes.activation(self.layer)))
+        independent = passes.get(Additive(self.layer))  # they add up as they are
+        return maps if independent else kept(maps, self.residual(passes), passes)
 
     def residual(self, passes: Passes) -> Tensor:
         """[B] sum of all contributions less y(A) - y(0): zero, up to rounding, where every rule applies."""

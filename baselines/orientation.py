@@ -17,8 +17,13 @@ from dix.passes import Passes
 
 #: Least correlation of the patch's position with that of the change, in both axes, centre and peak.
 RIGHT = 0.9
-#: The maps that are followed besides the layer's activation; one step is the clean run's gradient.
-METHODS: dict[str, Explainer] = {"Grad-CAM": GradCam(), "DIX1": Dix(depth=1, path=PathIntegral(steps=1))}
+#: DIX1 explains the layer `last` alone; one step is the clean run's gradient.
+_DIX1 = Dix(depth=1, path=PathIntegral(steps=1))
+
+
+def _methods(layer: str) -> dict[str, Explainer]:
+    """The maps that are followed besides the layer's activation."""
+    return {"Grad-CAM": GradCam(layer)} | ({"DIX1": _DIX1} if layer == "last" else {})
 
 
 def patches(size: int) -> Tensor:
@@ -33,24 +38,41 @@ def patches(size: int) -> Tensor:
     return images
 
 
-def orientation(classifier: Classifier, layer: str = "last") -> dict[str, float]:
+def orientation(classifier: Classifier, layer: str = "last", rank: int = 0) -> dict[str, float]:
     """By what is followed, the least correlation of both axes: the layer's activation as [B, C, h, w], and maps.
 
-    One class is explained for all images, that of the image without the patch. Left out are methods that cannot explain
-    the classifier, and maps that the patch does not change at all.
+    One class is explained for all images: that of the image without the patch, or its next `rank`. Left out are methods
+    that cannot explain the classifier, and maps that the patch does not change at all. On 3 x 3 places no change can
+    reach more than .926, on 2 x 2 .866: several spots then share a row.
     """
     images = patches(classifier.input_size).to(classifier.mean)
-    target = classifier.logits(images[:1]).argmax(dim=1)
+    target = classifier.logits(images[:1]).argsort(dim=1, descending=True)[:, rank]
     passes = Passes(classifier, images, target.expand(len(images)))
     activation = grid(passes, passes.activation(layer))
     found = {"layer": follows((activation[1:] - activation[:1]).abs().sum(dim=1))}
-    for name, method in METHODS.items():
+    for name, method in _methods(layer).items():
         if not method.unsupported(classifier):
             maps = method.explain(passes)
             change = (maps[1:] - maps[:1]).abs()
             if bool((change.flatten(1).amax(dim=1) > 0).all()):
                 found[name] = follows(change)
     return found
+
+
+def best_map(classifier: Classifier, classes: int = 5) -> tuple[str, float]:
+    """The first map that follows, of the named layers and of the likeliest classes, or else the best; and how well.
+
+    Maps of random weights often do not follow for one class: a channel's weight changes its sign with the patch. But a
+    grid that is transposed, or in a wrong order, follows for none (the best of five classes: .48 on 4 x 4 places).
+    """
+    best = ("", -1.0)
+    for layer in classifier.layers:
+        for rank in range(classes):
+            maps = {name: value for name, value in orientation(classifier, layer, rank).items() if name != "layer"}
+            best = max([best, *((f"{name} {layer}", value) for name, value in maps.items())], key=lambda one: one[1])
+            if best[1] >= RIGHT:
+                return best
+    return best
 
 
 def is_right(found: dict[str, float]) -> bool:

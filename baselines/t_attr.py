@@ -24,7 +24,7 @@ from dix.baselines.operations import MADE, PASSING, SHAPED, explained, forms, no
 from dix.capture import capturing, gradients
 from dix.classifier import Classifier
 from dix.explainer import Rollout
-from dix.look import spotted
+from dix.look import batch_first, spotted
 from dix.passes import Passes, halving
 from dix.precision import Precision, check_precision, evaluator, images_together
 
@@ -142,7 +142,7 @@ class Book:
         self.lost = self.lost.to(came) + (self._totals(came) - sum(map(self._totals, went))).abs()
 
     def _totals(self, relevance: Tensor) -> Tensor:
-        return relevance.reshape(self.images, -1).sum(dim=1)
+        return batch_first(relevance, self.images).reshape(self.images, -1).sum(dim=1)
 
 
 class Propagating(TorchFunctionMode):
@@ -249,15 +249,18 @@ class _Sum(Function):
     def backward(ctx: Any, relevance: Tensor) -> Any:
         s = _ratio(relevance, ctx.saved_tensors[0] + ctx.saved_tensors[1])
         parts = [operand * s for operand in ctx.saved_tensors]
-        sums = [_total(part) for part in parts]
-        unit = _ratio(_total(relevance), sums[0].abs() + sums[1].abs())
+        sums = [_total(part, ctx.book.images) for part in parts]
+        unit = _ratio(_total(relevance, ctx.book.images), sums[0].abs() + sums[1].abs())
         found = [part * total.sign() * unit for part, total in zip(parts, sums, strict=True)]
         ctx.book.enter(relevance, found)
         return None, *found
 
 
-def _total(values: Tensor) -> Tensor:
-    return values.flatten(1).sum(dim=1).view(-1, *[1] * (values.ndim - 1))
+def _total(values: Tensor, images: int) -> Tensor:
+    """Each image's sum, [B, 1, ...]; [1, B, 1] for tokens [T, B, C]."""
+    turned = batch_first(values, images)
+    total = turned.flatten(1).sum(dim=1).view(-1, *[1] * (values.ndim - 1))
+    return total if turned is values else total.transpose(0, 1)
 
 
 class _Unchanged(Function):

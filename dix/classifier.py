@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from dix.identity import named
 from dix.layout import CHANNELS_FIRST, Layout
+from dix.norms import mend
 from dix.probability import PROBABILITIES, Probability, check_probability
 from dix.split import Split, module_named
 
@@ -303,6 +304,7 @@ def _timm_attention(network: nn.Module) -> Attention:
 def prepare(network: nn.Module) -> nn.Module:
     """Evaluation mode, no parameter gradients, out-of-place activations, visible attention matrices; in place."""
     network.eval().requires_grad_(False)
+    mend(network)
     for module in network.modules():
         if getattr(module, "inplace", None) is True:
             module.inplace = False  # type: ignore[assignment]

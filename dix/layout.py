@@ -113,5 +113,27 @@ class ScatteredTokens:
         return maps.flatten(2).transpose(1, 2)[:, torch.tensor(self.order, device=maps.device).argsort()].contiguous()
 
 
+@dataclass(frozen=True)
+class BatchSecond:
+    """[T, B, C]: tokens come before the images of the batch, as in CLIP's own code. inner: how [B, T, C] lies."""
+
+    inner: Layout
+
+    def __str__(self) -> str:
+        return f"{self.inner}, before the batch"
+
+    def to_map(self, raw: Tensor) -> Tensor:
+        """As `inner` gives it, of [B, T, C]."""
+        return self.inner.to_map(raw.transpose(0, 1))
+
+    def prefix(self, raw: Tensor) -> Tensor | None:
+        """As `inner` gives it, of [B, T, C]."""
+        return self.inner.prefix(raw.transpose(0, 1))
+
+    def to_raw(self, maps: Tensor, prefix: Tensor | None) -> Tensor:
+        """[T, B, C]."""
+        return self.inner.to_raw(maps, prefix).transpose(0, 1)
+
+
 #: What a layer is taken for where nobody has looked.
 CHANNELS_FIRST = ChannelsFirst()

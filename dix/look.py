@@ -16,7 +16,7 @@ from math import isqrt
 import torch
 from torch import Tensor, nn
 
-from dix.layout import CHANNELS_FIRST, ChannelsLast, Layout, Tokens
+from dix.layout import CHANNELS_FIRST, BatchSecond, ChannelsLast, Layout, Tokens
 
 #: Centres of the spots as shares of height and width: the two are uncorrelated, and no two spots share a row.
 SPOTS = ((0.14, 0.5), (0.32, 0.86), (0.41, 0.14), (0.59, 0.86), (0.68, 0.14), (0.86, 0.5))
@@ -34,7 +34,8 @@ class Sight:
 
     name: the module's dotted name. layout: how its output lies over the image, or None where nothing follows the spots.
     side: places along one side, 0 without a layout. attention: whether it is a softmax's matrices [B, heads, Q, K].
-    shape: of one image's output; () where it is no single tensor.
+    shape: of one image's output; () where it is no single tensor. second: its batch is the second axis: tokens
+    [T, B, C], which layout and shape describe as [B, T, C].
     """
 
     name: str
@@ -42,6 +43,11 @@ class Sight:
     side: int
     attention: bool
     shape: tuple[int, ...]
+    second: bool = False
+
+    def raw(self, layout: Layout) -> Layout:
+        """A layout of [B, T, C] as one of what the module returns."""
+        return BatchSecond(layout) if self.second else layout
 
 
 def look(network: nn.Module, size: int, names: Sequence[str] | None = None) -> list[Sight]:
@@ -107,7 +113,7 @@ def output_shapes(network: nn.Module, size: int, names: Sequence[str]) -> dict[s
     found: dict[str, tuple[int, ...]] = {}
 
     def note(name: str, output: object) -> None:
-        found[name] = tuple(output.shape[1:]) if isinstance(output, Tensor) else ()
+        found[name] = tuple(batch_first(output, 1).shape[1:]) if isinstance(output, Tensor) else ()
 
     _watch(network, spotted(size)[:1], names, note)
     return found
@@ -140,8 +146,16 @@ def spotted(size: int) -> Tensor:
     return images
 
 
+def batch_first(output: Tensor, images: int) -> Tensor:
+    """Tokens [T, B, C] as [B, T, C]; what has its batch in the first axis as it is."""
+    second = output.ndim == 3 and len(output) != images and output.shape[1] == images
+    return output.transpose(0, 1) if second else output
+
+
 def sight(name: str, output: object) -> Sight:
     """What a module returned for `spotted` images, looked at."""
+    if isinstance(output, Tensor) and (turned := batch_first(output, 1 + len(SPOTS))) is not output:
+        return replace(sight(name, turned), second=True)
     if not isinstance(output, Tensor) or len(output) != 1 + len(SPOTS) or not output.is_floating_point():
         return Sight(name, None, 0, False, ())
     shape = tuple(output.shape[1:])

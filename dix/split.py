@@ -23,7 +23,8 @@ from dix.layout import CHANNELS_FIRST, Layout
 class Context:
     """What the tail of a batch needs besides the layer's activation (nothing, where the layer is a bottleneck).
 
-    kept: outputs of earlier modules that the tail reads, by their position in the recording, each [B, ...].
+    kept: outputs of earlier modules that the tail reads, by their position in the recording, each [B, ...], whichever
+        axis the modules keep the batch in.
     prefix: [B, p, C] what the layer itself returned that lies nowhere in the image (a class token), or None.
     """
 
@@ -69,6 +70,7 @@ class Split:
             recording = self._record(self.example)
         self.calls = [(module, with_tensors(tree, iter(()))) for module, tree in recording.calls]
         self.templates = list(recording.outputs)  # of one image
+        self.second = tuple(map(_is_second, recording.outputs))
         self.needed = self._needed(recording)
         self.prefixed = layout.prefix(recording.activation) is not None
 
@@ -83,7 +85,7 @@ class Split:
         The network runs up to the layer and no further. graph: keep what is needed to differentiate the context.
         """
         recording = self._record(images, stop=True, graph=graph)
-        kept = {i: recording.outputs[i] for i in self.needed}
+        kept = {i: self._turned(recording.outputs[i], i) for i in self.needed}
         raw, layout = recording.activation, self.layout
         return layout.to_map(raw), Context(kept, layout.prefix(raw))
 
@@ -97,7 +99,7 @@ class Split:
             raise ValueError(f"layer {self.layer!r} is bypassed by other paths: its tail needs the images' context")
         prefix = context.prefix if context is not None else None
         raw = self.layout.to_raw(activation, prefix if prefix is None or rows is None else prefix[rows])
-        return self._run(raw, self._replays(len(activation), context, rows))
+        return self._run(raw, self._replays(len(activation), context, rows), len(activation))
 
     def _record(self, images: Tensor, stop: bool = False, graph: bool = False) -> _Recording:
         with torch.set_grad_enabled(graph):
@@ -105,15 +107,23 @@ class Split:
 
     def _replays(self, count: int, context: Context | None, rows: Tensor | None) -> list[Tensor]:
         kept = context.kept if context is not None else {}
-        return [
-            (kept[i] if rows is None else _of_images(kept[i], rows, len(t))) if i in kept else _repeated(t, count)
-            for i, t in enumerate(self.templates)
-        ]
+        found = []
+        for i, template in enumerate(self.templates):
+            one = self._turned(template, i)
+            of_rows = _repeated(one, count)
+            if i in kept:
+                of_rows = kept[i] if rows is None else _of_images(kept[i], rows, len(one))
+            found.append(self._turned(of_rows, i))
+        return found
 
-    def _run(self, activation: Tensor, replays: list[Tensor]) -> Tensor:
+    def _turned(self, output: Tensor, index: int) -> Tensor:
+        """What a module returned before the layer, with its batch in the first axis; and back again."""
+        return output.transpose(0, 1) if self.second[index] else output
+
+    def _run(self, activation: Tensor, replays: list[Tensor], count: int) -> Tensor:
         # The input itself is never looked at: what would have read it hands back its recorded output. It only has to
         # have the right number of images. A module that runs several times has one queue, in the order of its calls.
-        dummy = self.example.to(activation).expand(len(activation), *self.example.shape[1:])
+        dummy = self.example.to(activation).expand(count, *self.example.shape[1:])
         queues: dict[nn.Module, deque[object]] = {}
         values = [*replays, activation]
         safe = (v.clone() if o else v for v, o in zip(values, self._overwrites or [False] * len(values), strict=True))
@@ -129,7 +139,7 @@ class Split:
         leaves = [output.detach().requires_grad_() for output in recording.outputs]
         shown = [leaf.clone() for leaf in [*leaves, recording.activation.detach().requires_grad_()]]
         with torch.enable_grad():
-            logits = self._run(shown[-1], shown[:-1])
+            logits = self._run(shown[-1], shown[:-1], 1)
         self._overwrites = tuple(tensor._version > 0 for tensor in shown)
         if not leaves or not logits.requires_grad:
             return ()
@@ -220,7 +230,8 @@ def _record(network: nn.Module, module: nn.Module, name: str, images: Tensor, st
         elif result:
             raise ValueError(f"layer {name!r} runs more than once in a forward pass")
         else:
-            result.append(_finish(finished, output, name, int(getattr(network, "rows_per_image", 1))))
+            rows = int(getattr(network, "rows_per_image", 1))
+            result.append(_finish(finished, output, name, len(images), rows))
             if stop:
                 raise _Reached
 
@@ -236,13 +247,23 @@ def _record(network: nn.Module, module: nn.Module, name: str, images: Tensor, st
     return result[0]
 
 
-def _finish(finished: Sequence[_Call], activation: object, name: str, rows: int) -> _Recording:
+def _is_second(output: Tensor) -> bool:
+    """Whether what a module returned for one image are tokens [T, 1, C], before the batch."""
+    return output.ndim == 3 and len(output) > 1 and output.shape[1] == 1
+
+
+def _has_rows(output: Tensor, images: int, each: int = 1) -> bool:
+    """Whether there is a row for each image, or `each`; tokens [T, B, C] may come before the batch."""
+    second = output.ndim == 3 and output.shape[1] == images
+    return output.ndim > 0 and (second or len(output) in (images, each * images))
+
+
+def _finish(finished: Sequence[_Call], activation: object, name: str, images: int, rows: int) -> _Recording:
     """rows: as many rows as one image may have in what a module returns, where it is taken apart on the way."""
     if not isinstance(activation, Tensor):
         raise ValueError(f"layer {name!r} does not return one tensor")
     tensors = [tensor for call in finished for tensor in tensors_in(call.output)]
-    images = len(activation)
-    if any(not t.ndim or len(t) not in (images, rows * images) for t in tensors):
+    if not _has_rows(activation, images) or not all(_has_rows(tensor, images, rows) for tensor in tensors):
         raise ValueError(f"a module before layer {name!r} returns a tensor that has no row for each image")
     versions = [version for call in finished for version in call.versions]
     overwritten = any(t._version > version for t, version in zip(tensors, versions, strict=True))

@@ -2,7 +2,8 @@
 
 Each is built with seeded random weights, looked at, and explained once by one method of each kind. Weights that start
 at nil are drawn and batch norms given statistics (`dix.models.fresh`): without these, maps of some fresh networks are
-constant. Rows go between the marks of docs/models.md one by one; those of other architectures stay.
+constant. Rows go between the marks of docs/models.md one by one; those of other architectures stay, if they have the
+same columns, and the page says what these are and which libraries wrote last.
 
     python scripts/list_models.py                     all of them
     python scripts/list_models.py timm:swin_tiny_patch4_window7_224.ms_in1k torchvision:resnet18
@@ -19,6 +20,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -39,7 +41,7 @@ from dix.hierarchy import CarriedDix
 from dix.layout import CHANNELS_FIRST
 from dix.look import spotted
 from dix.models import zoo
-from dix.models.fresh import woken
+from dix.models.fresh import awake
 from dix.models.looked import looked
 from dix.models.sources import seeded_initialisation
 from dix.passes import Passes
@@ -79,7 +81,7 @@ TRANSFORMERS = {
     "twins_svt_small.in1k edgenext_xx_small.in1k gcvit_xxtiny.in1k nest_tiny_jx.goog_in1k "
     "tnt_s_legacy_patch16_224.in1k crossvit_tiny_240.in1k visformer_tiny.in1k efficientformer_l1.snap_dist_in1k",
     "transformers": "vit deit beit swin dinov2",
-    "open_clip": "ViT-B-32",
+    "open_clip": "ViT-S-32-alt",
 }
 ARCHITECTURES = tuple(
     f"{library}:{name}"
@@ -112,7 +114,7 @@ def _key(name: str) -> str:
 def _rows() -> dict[str, str]:
     """The page's rows by architecture; none where its columns are others."""
     text = PAGE.read_text(encoding="utf-8")
-    lines = text.split(MARKS[0])[1].split(MARKS[1])[0].strip().splitlines()
+    lines = [line for line in text.split(MARKS[0])[1].split(MARKS[1])[0].splitlines() if line.startswith("|")]
     return {line.split("|")[1].strip(): line for line in lines[2:]} if lines[:1] == [_row(HEADER)] else {}
 
 
@@ -120,18 +122,25 @@ def _write(rows: Mapping[str, str]) -> None:
     """Put the table into the page, in the order of ARCHITECTURES."""
     order = [_key(name) for name in ARCHITECTURES]
     sorted_rows = [rows[key] for key in sorted(rows, key=lambda key: order.index(key) if key in order else len(order))]
-    table = "\n".join([_row(HEADER), _row([":--"] * len(HEADER)), *sorted_rows])
+    table = "\n".join([_made(), "", _row(HEADER), _row([":--"] * len(HEADER)), *sorted_rows])
     within = re.compile(rf"(?<={re.escape(MARKS[0])}\n).*?(?={re.escape(MARKS[1])})", re.DOTALL)
     write_atomic(PAGE, within.sub(lambda _: f"{table}\n", PAGE.read_text(encoding="utf-8")))
+
+
+def _made() -> str:
+    """What the columns stand for, and which versions of the libraries wrote rows last."""
+    libraries = ("torch", "torchvision", "timm", "transformers", "open_clip_torch")
+    versions = [f"{name} {version(name)}" for name in libraries if find_spec(name.removesuffix("_torch"))]
+    return (
+        f"Methods tried: {', '.join(METHODS)}; other methods have no column. Last written with {', '.join(versions)}."
+    )
 
 
 def about(name: str) -> list[str]:
     """A row's cells behind the architecture's name."""
     library, architecture = name.split(":", 1)
     try:
-        classifier = BUILDERS[library](architecture)
-        classifier.network.load_state_dict(woken(classifier.network, classifier.input_size).state_dict())
-        classifier.forget_tails()
+        classifier = awake(BUILDERS[library](architecture))
     except ValueError as error:
         return [f"refused: {error}", *[""] * (len(HEADER) - 2)]
     tried = [_tried(method, classifier) for method in METHODS.values()]
@@ -176,10 +185,23 @@ def _row(cells: list[str] | tuple[str, ...]) -> str:
     return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
 
 
+#: What makes a Vision Transformer of transformers small.
+_SMALL_VIT = {"hidden_size": 96, "num_hidden_layers": 4, "num_attention_heads": 3, "intermediate_size": 192}
+#: By kind of transformers' models, its configuration: there is no smallest member of its family.
+SMALL: Mapping[str, Mapping[str, Any]] = {
+    "convnext": {"hidden_sizes": [16, 32, 64, 128], "depths": [1, 1, 1, 1]},
+    "swin": {"embed_dim": 24, "depths": [2, 2, 2, 2]},
+    "vit": _SMALL_VIT,
+    "deit": _SMALL_VIT,
+    "beit": _SMALL_VIT,
+    "dinov2": _SMALL_VIT,
+}
+
+
 def _transformers(kind: str) -> Classifier:
-    """transformers' image classifier of a kind, of the size that its configuration has by default."""
+    """transformers' image classifier of a kind, small, of the input size that its configuration has by default."""
     library: Any = importlib.import_module("transformers")
-    config = library.AutoConfig.for_model(kind)
+    config = library.AutoConfig.for_model(kind, **SMALL[kind])
     build: Callable[[], nn.Module] = lambda: library.AutoModelForImageClassification.from_config(config)  # noqa: E731
     return _own(f"transformers {kind}", build, getattr(config, "image_size", 224))
 

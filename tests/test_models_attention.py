@@ -23,6 +23,7 @@ from support.transformers import (
     siglip,
     siglip_with_registers,
     timm_vit,
+    tokens_first,
     torchvision_vit,
     xcit,
 )  # fmt: skip
@@ -43,6 +44,7 @@ from dix.released import Released
 GRID = SIDE // PATCH
 NETWORKS = {
     "torchvision": torchvision_vit,
+    "tokens before the batch": tokens_first,
     "cait": cait,
     "convit": convit,
     "siglip": siglip,
@@ -89,6 +91,20 @@ def test_torchvision_and_timm_give_the_same_maps_with_the_same_weights(
     torch.testing.assert_close(one.logits, other.logits, rtol=1e-5, atol=1e-5)
     maps, expected = METHODS[name].explain(one), METHODS[name].explain(other)
     torch.testing.assert_close(maps, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_tokens_before_the_batch_change_no_map(name: str) -> None:
+    """CLIP's first code gives its blocks tokens [T, B, C]: the same network has the same layers and maps."""
+    one, other = seen(tokens_first), seen(torchvision_vit)
+    other.network.load_state_dict(one.network.state_dict())
+    assert (one.layers, one.attention) == (other.layers, other.attention)
+    assert {str(layout) for layout in one.layouts.values()} == {"channels first, before the batch"}
+    assert "65 tokens of 24 channels, 1 before the patches" in one.describe()
+    passes, right = Passes(one, images(3)), Passes(other, images(3))
+    expected = METHODS[name].explain(right)
+    # The same sums in another order of memory: a few roundings of single precision.
+    torch.testing.assert_close(METHODS[name].explain(passes), expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
 
 
 def test_what_is_found_of_torchvisions(pair: tuple[Classifier, Classifier]) -> None:

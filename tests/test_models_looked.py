@@ -218,6 +218,32 @@ def test_torchvisions_own_settings_come_with_its_weights(
     assert classifier.label_space == "imagenet"
 
 
+@pytest.mark.parametrize(
+    ("architecture", "size", "crop", "interpolation", "mean"),
+    [
+        ("efficientnet_v2_l", 480, 1.0, "bicubic", 0.5),
+        ("efficientnet_b4", 380, 380 / 384, "bicubic", 0.485),
+        ("swin_v2_t", 256, 256 / 260, "bicubic", 0.485),
+    ],
+)
+def test_a_set_of_weights_brings_its_own_settings(
+    architecture: str, size: int, crop: float, interpolation: str, mean: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As torchvision's documentation states them; another network stands in, since the builder's would take seconds."""
+    monkeypatch.setattr(zoo.torchvision.models, "get_model_builder", lambda _name: lambda weights: body(1000))
+    classifier = zoo.torchvision_model("m", architecture, weights="random")
+    assert classifier.input_size == size
+    assert classifier.recommended["crop_pct"] == pytest.approx(crop)
+    assert classifier.recommended["interpolation"] == interpolation
+    assert float(classifier.mean[0, 0]) == pytest.approx(mean)
+
+
+def test_a_network_without_a_head_has_no_labels() -> None:
+    small = {"img_size": 56, "depth": 2}
+    features = zoo.timm_model("m", "eva02_tiny_patch14_224", weights="random", input_size=56, arguments=small)
+    assert (features.logits(torch.rand(1, 3, 56, 56)).shape, features.label_space) == ((1, 192), None)
+
+
 def test_arguments_of_a_builder_and_labels_that_mean_something_else() -> None:
     three = zoo.torchvision_model("m", "resnet18", weights="random", input_size=64, arguments={"num_classes": 3})
     assert (three.logits(torch.rand(1, 3, 64, 64)).shape, three.label_space) == ((1, 3), None)

@@ -18,7 +18,7 @@ from dix.baselines.attention import Gae
 from dix.baselines.cam import GradCam
 from dix.classifier import Classifier, Weights
 from dix.explainer import Dix, Explainer, PathIntegral
-from dix.layout import CHANNELS_FIRST, ChannelsLast, Layout, Tokens
+from dix.layout import CHANNELS_FIRST, BatchSecond, ChannelsLast, Layout, Tokens
 from dix.look import SPOTS, follows, sight, spotted
 from dix.models.structure import Structure, structure
 from dix.passes import Passes
@@ -155,6 +155,32 @@ def test_the_gradient_of_a_map_is_that_of_the_layer() -> None:
     [expected] = torch.autograd.grad(logits.max(), raw)
     passes = Passes(classifier, images)
     torch.testing.assert_close(passes.gradient("second"), expected.permute(0, 3, 1, 2))
+
+
+class Before(nn.Module):
+    """Blocks of MLPs on tokens [T, B, C]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 24, 8, 8)
+        self.blocks = nn.Sequential(*(nn.Sequential(nn.Linear(24, 24), nn.GELU()) for _ in range(4)))
+        self.head = nn.Linear(24, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.blocks(self.patches(images).flatten(2).permute(2, 0, 1)).mean(dim=0))
+
+
+def test_tokens_before_the_batch_lie_over_the_image_too() -> None:
+    network = seeded(Before)
+    found = structure(network, SIDE)
+    assert list(found.layers.values()) == ["blocks.3", "blocks.2", "blocks.1"]
+    assert set(found.layouts.values()) == {BatchSecond(Tokens(0, 8, 8))}
+    assert structure(network, SIDE, found.layers).layouts == found.layouts
+    passes = Passes(classifier_of(network, found), torch.rand(2, 3, SIDE, SIDE))
+    own = network.blocks[:3](network.patches(passes.classifier.normalise(passes.images)).permute(0, 2, 3, 1))
+    torch.testing.assert_close(passes.activation("second"), own.permute(0, 3, 1, 2))
+    said = passes.classifier.tail("second").logits(passes.activation("second"), passes.context("second"))
+    torch.testing.assert_close(said, passes.logits, rtol=1e-5, atol=1e-5)
 
 
 def test_named_layers_are_looked_at_too() -> None:

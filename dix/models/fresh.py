@@ -8,7 +8,16 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from dix.classifier import Classifier
 from dix.look import spotted
+
+
+def awake(classifier: Classifier) -> Classifier:
+    """A classifier of fresh random weights, made to answer as `woken` makes its network; in place."""
+    network = classifier.network
+    network.load_state_dict(woken(network, classifier.input_size).state_dict())
+    classifier.forget_tails()
+    return classifier
 
 
 def woken(network: nn.Module, size: int) -> nn.Module:

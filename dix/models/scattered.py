@@ -29,7 +29,8 @@ class _Placing(Numbering):
 
 def with_orders(network: nn.Module, size: int, sights: Sequence[Sight]) -> list[Sight]:
     """The sights, those of scattered tokens with their layout, where changed spots confirm it."""
-    unknown = [one.name for one in sights if one.layout is None and len(one.shape) == 2 and _side(one.shape[0]) > 1]
+    first = [one for one in sights if one.layout is None and len(one.shape) == 2 and not one.second]
+    unknown = [one.name for one in first if _side(one.shape[0]) > 1]
     layouts = {name: layout for name, held in _numbers(network, size, unknown).items() if (layout := _order(held))}
     confirmed: set[str] = set()
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dix.capture import capturing, gradients
 from dix.classifier import Attention, Kind
-from dix.layout import CHANNELS_FIRST, ChannelsLast, Layout, Tokens
+from dix.layout import CHANNELS_FIRST, BatchSecond, ChannelsLast, Layout, Tokens
 from dix.look import MOST_BEFORE, Sight, is_between_places, look, output_shapes, spotted
 from dix.models.attending import attention_between
 from dix.models.fresh import woken
@@ -46,14 +46,18 @@ def structure(network: nn.Module, size: int, layers: Mapping[str, str] | None = 
     """
     if layers:
         known = _named(network, size, layers)
-        if not any(isinstance(layout, Tokens) for layout in known.values()):
+        if not any(isinstance(layout, Tokens | BatchSecond) for layout in known.values()):
             return Structure("cnn", dict(layers), _unusual(known))
     reveal(network, _one_image(network, size))
     awake = woken(network, size)
     sights = look(awake, size)
     stem = _stem(awake, sights)
+    by_tokens = {one.name: one.raw(CHANNELS_FIRST) for one in sights}
     attention, lacks = attention_between(
-        sights, stem, lambda name: _gradients(awake, size, [name])[name], partial(is_between_places, awake, size)
+        sights,
+        stem,
+        lambda name: _gradients(awake, size, [name], by_tokens)[name],
+        partial(is_between_places, awake, size),
     )
     if attention and all(_splits(awake, size, name) for name in attention.layers[-len(ALIASES) :: len(ALIASES) - 1]):
         return _transformer(sights, attention, layers or _read_by_attention(sights, attention))
@@ -69,12 +73,13 @@ def structure(network: nn.Module, size: int, layers: Mapping[str, str] | None = 
 
 
 def _transformer(sights: Sequence[Sight], attention: Attention, layers: Mapping[str, str]) -> Structure:
-    """With the layout of each layer that has fewer tokens before its patches than the attention."""
-    known = {one.name: one.layout for one in sights if one.name in layers.values()}
-    fewer: dict[str, Layout] = {
-        name: lies for name, lies in known.items() if isinstance(lies, Tokens) and lies.before < attention.prefix
-    }
-    return Structure("vit", dict(layers), fewer, attention)
+    """With the layout of each layer whose tokens come before the batch, or are fewer before the patches."""
+    found: dict[str, Layout] = {}
+    for one in sights:
+        if one.name in layers.values():
+            fewer = isinstance(one.layout, Tokens) and one.layout.before < attention.prefix
+            found[one.name] = one.raw(one.layout if one.layout and fewer else CHANNELS_FIRST)
+    return Structure("vit", dict(layers), _unusual(found), attention)
 
 
 def _named(network: nn.Module, size: int, layers: Mapping[str, str]) -> dict[str, Layout | None]:
@@ -86,7 +91,7 @@ def _named(network: nn.Module, size: int, layers: Mapping[str, str]) -> dict[str
             raise ValueError(f"model.layers.{alias}: no module {name!r} runs in {type(network).__name__}")
     found = {name: _only(shape) for name, shape in shapes.items()}
     if not all(found.values()):
-        found = {one.name: one.layout or _by_shape(one) for one in look(network, size, names)}
+        found = {one.name: _lies(one) or _by_shape(one) for one in look(network, size, names)}
     return found
 
 
@@ -102,6 +107,11 @@ def _only(shape: tuple[int, ...]) -> Layout | None:
 def _by_shape(one: Sight) -> Layout | None:
     """The usual layout of an output that answers no spot, which a network of random weights may have."""
     return CHANNELS_FIRST if len(one.shape) == 3 else None
+
+
+def _lies(one: Sight) -> Layout | None:
+    """How what a module returns lies over the image."""
+    return one.raw(one.layout) if one.layout else None
 
 
 def _unusual(layouts: Mapping[str, Layout | None]) -> dict[str, Layout]:
@@ -147,7 +157,7 @@ def _read_by_attention(sights: Sequence[Sight], attention: Attention) -> dict[st
 def _stages(network: nn.Module, size: int, sights: Sequence[Sight]) -> Structure:
     """The deepest module of each resolution, or the last blocks of one resolution. Raises ValueError where none is."""
     seen = {one.name: one for one in sights if one.layout}
-    layouts = {name: one.layout for name, one in seen.items() if one.layout}
+    layouts = {name: one.raw(one.layout) for name, one in seen.items() if one.layout}
     parts = set(_parts(network, "", {name: one.side for name, one in seen.items()})) - _stem(network, sights)
     blocks = set(_blocks(network, seen))
     found = _gradients(network, size, [name for name in seen if name in parts | blocks], layouts)

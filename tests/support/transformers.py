@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import timm
 from timm.models.vision_transformer import VisionTransformer
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import VisionTransformer as TorchvisionViT
 
 from dix.baselines.attention import AttentionRollout, Gae
@@ -43,6 +43,29 @@ def seen(build: Callable[[], nn.Module], side: int = SIDE) -> Classifier:
 def torchvision_vit(depth: int = 3) -> nn.Module:
     """torchvision's, whose blocks attend inside nn.MultiheadAttention."""
     return TorchvisionViT(SIDE, PATCH, depth, HEADS, DIM, 4 * DIM, num_classes=CLASSES)
+
+
+class _TokensFirst(nn.Module):
+    """An encoder of torchvision's whose blocks are given tokens [T, B, C], as in CLIP's first code."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.pos_embedding, self.dropout, self.layers, self.ln = (
+            getattr(encoder, name) for name in ("pos_embedding", "dropout", "layers", "ln")
+        )
+        for block in self.layers:
+            block.self_attention.batch_first = False
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        inside = self.dropout(tokens + self.pos_embedding).transpose(0, 1)
+        return self.ln(self.layers(inside).transpose(0, 1))
+
+
+def tokens_first() -> nn.Module:
+    """torchvision's, with the same names of weights, and tokens before the batch inside its encoder."""
+    network = torchvision_vit()
+    network.encoder = _TokensFirst(network.encoder)
+    return network
 
 
 def timm_vit(**options: object) -> nn.Module:
