@@ -30,7 +30,8 @@ class Complete(Protocol):
 def incomplete(method: Complete, classifier: Classifier) -> str:
     """Why a network has something that the method has no rule for, or ""; two images are tried."""
     own = [m for m in classifier.network.modules() if any(True for _ in m.parameters(recurse=False))]
-    if all(isinstance(module, PLAIN) for module in own):
+    shifts = getattr(classifier.network, "transform_input", False)  # Inception and GoogLeNet add constants themselves
+    if all(isinstance(module, PLAIN) for module in own) and not shifts:
         return ""
     images = spotted(classifier.input_size)[:2].sigmoid().to(classifier.mean)
     passes = Passes(classifier, images)

@@ -55,6 +55,20 @@ def test_plain_networks_are_not_tried() -> None:
     assert not runs
 
 
+def test_a_network_that_shifts_its_input_is_tried() -> None:
+    """As Inception does with ImageNet's normalisation: the constant is a bias that no rule knows."""
+
+    class Shifted(nn.Sequential):
+        transform_input = True
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x + 20)
+
+    classifier = made(nn.BatchNorm2d(8))
+    classifier.network = Shifted(*classifier.network)
+    assert "of the logit: it has no rule for a layer of this network" in FullGrad().unsupported(classifier)
+
+
 def test_biases_of_one_kind_alone_are_never_complete_and_are_no_reason() -> None:
     assert FullGrad("convolutions").unsupported(made(Cubed())) == ""
 

@@ -12,7 +12,6 @@ from timm.models.metaformer import GroupNorm1
 from timm.models.mlp_mixer import Affine, ResBlock
 from torch import nn
 from torchvision.models.convnext import CNBlockConfig
-from torchvision.models.resnet import BasicBlock
 
 from dix.classifier import Classifier, Weights
 from dix.models.fresh import awake
@@ -42,8 +41,6 @@ _SWIN = {"img_size": 64, "patch_size": 2, "window_size": 4, "embed_dim": 12}
 #: By architecture, the side of its images in pixels and what builds it. Where a network reduces its images 32 times,
 #: they are large enough for 4 x 4 places: the spots that are followed have no places of their own on 3 x 3.
 SMALL: dict[str, tuple[int, Callable[[], nn.Module]]] = {
-    "torchvision resnet18": (160, lambda: torchvision.models.ResNet(BasicBlock, [1, 1, 1, 1], CLASSES)),
-    "torchvision densenet121": (160, lambda: torchvision.models.DenseNet(8, (2, 2, 2, 2), 16, num_classes=CLASSES)),
     "torchvision mobilenet_v3_small": (160, _torchvision("mobilenet_v3_small")),
     "torchvision squeezenet1_1": (96, _torchvision("squeezenet1_1")),
     "torchvision shufflenet_v2_x0_5": (160, _torchvision("shufflenet_v2_x0_5")),
@@ -85,7 +82,6 @@ SMALL: dict[str, tuple[int, Callable[[], nn.Module]]] = {
     "timm focalnet_tiny_srf": (
         128, lambda: models.FocalNet(num_classes=CLASSES, embed_dim=16, depths=(1, 1, 1, 1))
     ),
-    "timm fastvit_t8": (128, _timm("fastvit_t8", layers=(1, 1, 1, 1), embed_dims=(16, 32, 64, 128))),
     "timm convmixer_768_32": (96, lambda: models.ConvMixer(48, 4, 5, num_classes=CLASSES)),
     "timm sequencer2d_s": (
         96, _timm("sequencer2d_s", layers=(1, 1, 1, 1), embed_dims=(24, 48, 48, 48), hidden_sizes=(8, 16, 16, 16))
