@@ -65,7 +65,7 @@ def test_a_network_that_shifts_its_input_is_tried() -> None:
             return super().forward(x + 20)
 
     classifier = made(nn.BatchNorm2d(8))
-    classifier.network = Shifted(*classifier.network)
+    classifier.network = Shifted(*classifier.network.children())
     assert "of the logit: it has no rule for a layer of this network" in FullGrad().unsupported(classifier)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
 
 from dix.baselines.cam import GradCam
@@ -230,7 +231,7 @@ def test_a_set_of_weights_brings_its_own_settings(
     architecture: str, size: int, crop: float, interpolation: str, mean: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As torchvision's documentation states them; another network stands in, since the builder's would take seconds."""
-    monkeypatch.setattr(zoo.torchvision.models, "get_model_builder", lambda _name: lambda weights: body(1000))
+    monkeypatch.setattr(torchvision.models, "get_model_builder", lambda _name: lambda weights: body(1000))
     classifier = zoo.torchvision_model("m", architecture, weights="random")
     assert classifier.input_size == size
     assert classifier.recommended["crop_pct"] == pytest.approx(crop)

@@ -8,7 +8,7 @@ from functools import partial
 import timm
 import torchvision
 from timm import models
-from timm.models.metaformer import GroupNorm1
+from timm.layers import GroupNorm1, GroupNormAct
 from timm.models.mlp_mixer import Affine, ResBlock
 from torch import nn
 from torchvision.models.convnext import CNBlockConfig
@@ -66,7 +66,7 @@ SMALL: dict[str, tuple[int, Callable[[], nn.Module]]] = {
         64,
         lambda: models.ResNetV2(
             [1, 1, 1], (32, 64, 64), CLASSES, stem_type="fixed",
-            norm_layer=partial(models.resnetv2.GroupNormAct, num_groups=4),
+            norm_layer=partial(GroupNormAct, num_groups=4),
         ),
     ),
     "timm regnetx_002": (160, _timm("regnetx_002")),
