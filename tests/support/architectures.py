@@ -8,7 +8,8 @@ from functools import partial
 import timm
 import torchvision
 from timm import models
-from timm.layers import GroupNorm1, GroupNormAct
+from timm.layers.norm import GroupNorm1
+from timm.layers.norm_act import GroupNormAct
 from timm.models.mlp_mixer import Affine, ResBlock
 from torch import nn
 from torchvision.models.convnext import CNBlockConfig
