@@ -110,9 +110,10 @@ class Split:
         found = []
         for i, template in enumerate(self.templates):
             one = self._turned(template, i)
-            of_rows = _repeated(one, count)
             if i in kept:
                 of_rows = kept[i] if rows is None else _of_images(kept[i], rows, len(one))
+            else:
+                of_rows = _repeated(one, count)
             found.append(self._turned(of_rows, i))
         return found
 
