@@ -102,5 +102,3 @@ def test_reader_who_checks_a_published_table(tmp_path: Path) -> None:
     done = well(follow({tmp_path: steps(GUIDES / "checking.md")})[tmp_path], "checking")
     [verified] = [step.said for step in done if step.what.startswith("dix verify")]
     assert "5 of 5 rows are the same" in verified
-    written = (tmp_path / "results" / "embedded" / "table.csv").read_bytes()
-    assert written == (kept / "table.csv").read_bytes(), "the same store gives the same bytes"
