@@ -18,6 +18,7 @@ import torch
 from support import browser, engine_jobs
 from support.packs import METHODS, made_store
 
+from dix.bench.run.estimate import MAP_EXTRA
 from dix.bench.run.gallery import stored_map
 from dix.bench.store.results import ResultStore
 from dix.bench.view import pictures
@@ -116,6 +117,11 @@ def test_stored_numbers_keep_eleven_bits_at_any_size(size: float, tmp_path: Path
     largest = float(values[~values.isnan()].abs().max())
     bound = 2.0**-11 * np.abs(values.numpy()) + 2.0**-24 * largest + 1e-6 * np.abs(values.numpy())
     assert (error[~np.isnan(error)] <= bound[~np.isnan(error)]).all()
+
+
+def test_an_estimate_allows_for_a_map_that_does_not_compress() -> None:
+    size = len(stored_map(torch.randn(224, 224)))
+    assert 224**2 < size <= 2 * 224**2 + MAP_EXTRA
 
 
 def test_the_order_of_pixels_is_the_maps_own(results: Path) -> None:
