@@ -227,17 +227,21 @@ def test_only_versions_that_enter_a_training_tell_trainings_apart(tmp_path: Path
     """A record of an older edition names packages that no training uses, and one that it uses."""
     out = tmp_path / "a.safetensors"
     installed = {"torch": "2", "numpy": "2"}
-    task = replace(digits(out, epochs=1), identity={"model": "lenet5", "versions": installed})
-    first = train(task)
+
+    def task() -> Task:
+        """Each with a network of its own: a training changes the one that it is given."""
+        return replace(digits(out, epochs=1), identity={"model": "lenet5", "versions": installed})
+
+    first = train(task())
     path = out.with_suffix(".json")
     record = json.loads(path.read_text())
     record["identity"]["versions"] |= {"zennit": "1", "lxt": "not installed"}
     path.write_text(json.dumps(record))
-    assert train(task) == first
+    assert train(task()) == first
     record["identity"]["versions"]["numpy"] = "1"
     path.write_text(json.dumps(record))
     with pytest.raises(ValueError, match=r"another training; .*:\n  versions.numpy: stored '1', wanted '2'$"):
-        train(task)
+        train(task())
 
 
 @pytest.mark.parametrize(

@@ -47,11 +47,12 @@ def main(arguments: argparse.Namespace) -> int:
     seconds = time.monotonic() - begun
     if outcome.trouble:
         raise ValueError(outcome.trouble)
-    if outcome.images:
-        store.write_json(KIND, json.dumps([*job.group, *config.method]), _record(config, job, outcome, seconds))
-    for name, text in documents(validation_of(store, job)).items():
-        write_atomic(Path(config.run.results) / name, text)
-        print(Path(config.run.results) / name)
+    name = json.dumps([*job.group, *config.method])
+    if outcome.images or store.json(KIND, name) is None:
+        store.write_json(KIND, name, _record(config, job, outcome, seconds))
+    for file, text in documents(validation_of(store, job)).items():
+        write_atomic(Path(config.run.results) / file, text)
+        print(Path(config.run.results) / file)
     return 1 if outcome.failed else 0
 
 

@@ -85,8 +85,7 @@ def _runs(validation: Validation) -> Iterator[str]:
     for record in validation.provenance:
         yield (
             f"- {record['model']} ({record['weights']}) on {record['dataset']}, protocol {record['protocol']}, "
-            f"{record['method']} made worse, {record['images']} images; {record['machine']}, "
-            f"{record['seconds']:.0f} s"
+            f"{record['method']} made worse, {record['images']} images; {record['machine']}"
         )
     yield ""
 
