@@ -25,6 +25,7 @@ from dix.bench.store.columns import SCHEMA
 from dix.bench.store.results import ResultStore
 from dix.cli import main
 from dix.cli.report import result_set
+from dix.cli.verify import completed
 
 DIX = [sys.executable, "-m", "dix.cli"]
 METHODS = {"brightness": Brightness(), "random": Random(), "broken": NotFinite()}
@@ -153,6 +154,15 @@ def test_the_command_verifies_what_several_runs_stored(results: Path, capsys: py
     out = capsys.readouterr().out
     assert "4 of 4 rows are the same (within 0.001 + 1e-05 of the value)" in out
     assert out.count("same    efficientnet_lite0 · photos · thesis") == 4
+
+
+def test_settings_left_to_a_default_are_those_that_the_rows_were_made_with() -> None:
+    """A default may have changed since; what the run named itself, and what another class meant by a name, stays."""
+    made = {"class": "Dix", "version": 1, "depth": 2, "normalise": True, "path": {"class": "PathIntegral", "steps": 10}}
+    node = {"_target_": "dix.explainer.Dix", "depth": 3, "label": "mine"}
+    assert completed({"mine": node}, {"mine": made}) == {"mine": {**node, "normalise": True}}
+    other = {"_target_": "my_package.build", "depth": 3}
+    assert completed({"mine": other, "new": node}, {"mine": made}) == {"mine": other, "new": node}
 
 
 def test_the_command_fails_where_a_row_was_changed(results: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -94,7 +94,6 @@ def test_package_with_plugins(tmp_path: Path) -> None:
     assert "Brightness" in table(work, "bright")
 
 
-@pytest.mark.xfail(strict=False, reason="2 of the 5 rows that seed 0 draws from the kept store differ when recomputed")
 def test_reader_who_checks_a_published_table(tmp_path: Path) -> None:
     kept = ROOT / "results" / "embedded"
     if not (kept / "store").is_dir():

@@ -24,7 +24,7 @@ from dix.bench.store.doubts import doubts
 from dix.bench.store.results import ResultStore
 from dix.bench.store.status import survey
 from dix.cli.config import explained, parsed_overrides
-from dix.cli.construct import KINDS
+from dix.cli.construct import KINDS, TARGET
 from dix.cli.folders import results_folder
 from dix.cli.options import add_overrides, folders_of
 from dix.cli.session import open_job
@@ -104,7 +104,8 @@ def _job(store: ResultStore, group: Group, methods: Sequence[str], metrics: Sequ
     records = [record for record in store.read_json("provenance") if group_of(record) == group]
     if not records:
         raise ValueError(f"{arguments.results} holds no provenance of {group.title}; its run did not end")
-    nodes = {"method": _nodes("method", records, methods), "metric": _nodes("metric", records, metrics)}
+    made = completed(_nodes("method", records, methods), identities(store, group))
+    nodes = {"method": made, "metric": _nodes("metric", records, metrics)}
     recorded, given = {**records[-1]["config"], **nodes}, overrides(arguments.overrides)
     if arguments.trust:
         parts, protocol = {kind: recorded[kind] for kind in KINDS}, recorded["protocol"]
@@ -161,6 +162,27 @@ def _nodes(group: str, records: Sequence[Mapping[str, Any]], names: Sequence[str
             f"the folder's provenance does not say what {group} {', '.join(absent)} was; its run did not end"
         )
     return {name: known[name] for name in names}
+
+
+def identities(store: ResultStore, group: Group) -> dict[str, Mapping[str, Any]]:
+    """What each method of a group was, by its name."""
+    cells = [cell for cell in store.cells() if group_of(cell) == group]
+    return {cell["method"]: cell["identity"]["method"] for cell in cells}
+
+
+def completed(nodes: Mapping[str, Any], stored: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Recorded nodes with the settings that were left to the class's defaults, as the rows' identity has them.
+
+    A default may have changed since. Only plain settings are filled in, and only where the node names the class itself.
+    """
+    return {name: {**_left_out(node, stored.get(name, {})), **node} for name, node in nodes.items()}
+
+
+def _left_out(node: Mapping[str, Any], identity: Mapping[str, Any]) -> dict[str, Any]:
+    if str(node.get(TARGET, "")).rpartition(".")[2] != identity.get("class"):
+        return {}
+    about = ("class", "version", "field version")
+    return {key: value for key, value in identity.items() if key not in about and not isinstance(value, Mapping | list)}
 
 
 def _line(checked: Checked) -> str:
