@@ -98,9 +98,13 @@ def _terms(passes: Passes, images: Tensor) -> Terms:
         BiasTap(EXPLICIT, lambda term, channel: biases.append(term.sum(dim=channel))),
     ):
         logits = classifier.logits(passes.images[images])
+    if len(images) == given[0].shape[1] > 1:  # [T, B] and [B, T] would look alike
+        both = (_terms(passes, part) for part in images.split((len(images) + 1) // 2))
+        return Terms(*(torch.cat(each) for each in zip(*both, strict=True)))
     found = torch.autograd.grad(passes.score(logits, images).sum(), given)
     inputs = torch.stack([(x * g).sum(dim=2) for x, g in zip(given, found, strict=True)], dim=1).detach()
-    on_tokens = [term for term in biases if term.shape == inputs[:, 0].shape]
-    others = [term.reshape(len(term), -1).sum(dim=1) for term in biases if term.shape != inputs[:, 0].shape]
-    zero = inputs[:, 0, 0].mul(0)
-    return Terms(inputs, sum(on_tokens, torch.zeros_like(inputs[:, 0])), sum(others, zero))
+    shape = inputs[:, 0].shape
+    biases = [term.T if term.shape == shape[::-1] else term for term in biases]  # nn.MultiheadAttention's are [T, B]
+    on_tokens = [term for term in biases if term.shape == shape]
+    others = [term.reshape(len(term), -1).sum(dim=1) for term in biases if term.shape != shape]
+    return Terms(inputs, sum(on_tokens, torch.zeros_like(inputs[:, 0])), sum(others, inputs[:, 0, 0].mul(0)))

@@ -231,6 +231,17 @@ def test_the_terms_of_other_transformers_add_up_to_the_logit(options: dict[str, 
     torch.testing.assert_close(residual, torch.zeros(2, dtype=torch.float64), rtol=0, atol=1e-9)
 
 
+def test_libra_grad_explains_torchvisions_transformer_whatever_the_batch() -> None:
+    """Inside nn.MultiheadAttention tokens come before images; here there are as many of these as of those."""
+    made = seen(torchvision_vit).to("cpu", torch.float64)
+    pictures = images(65, made.input_size)
+    assert LibraGrad().unsupported(made) == ""
+    few = Passes(made, pictures[:2])
+    torch.testing.assert_close(LibraGrad().residual(few), torch.zeros(2, dtype=torch.float64), rtol=0, atol=1e-9)
+    many = Passes(made, pictures, chunk=65)
+    torch.testing.assert_close(LibraGrad().explain(many)[:2], LibraGrad().explain(few))
+
+
 class Squashed(nn.Module):
     """A sum with a gate, which is held fixed and no term then; or an operation that nobody thought of."""
 
