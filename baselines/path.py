@@ -128,9 +128,7 @@ class GuidedIntegratedGradients:
         points("right", self.steps)
         check_options(baseline=self.baseline, score=self.score, reduction=self.reduction)
         check_precision(self.precision)
-        for key, value in (("fraction", self.fraction), ("max_dist", self.max_dist)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"{key}: expected a number from 0 to 1, got {value}")
+        check_shares(fraction=self.fraction, max_dist=self.max_dist)
 
     def unsupported(self, classifier: Classifier) -> str:
         """Any classifier can be explained."""
@@ -169,12 +167,12 @@ class GuidedPath:
         logits = evaluator(passes.classifier, self.precision)
         for step in range(1, self.steps + 1):
             g = score_gradients(passes, logits, x, images, self.score)
-            moved = self._step(x, g.abs(), start, end, step / self.steps)
+            moved = self.step(x, g.abs(), start, end, step / self.steps)
             attribution += (moved - x) * g
             x = moved
         return attribution.to(passes.images.dtype)
 
-    def _step(self, x: Tensor, size: Tensor, start: Tensor, end: Tensor, alpha: float) -> Tensor:
+    def step(self, x: Tensor, size: Tensor, start: Tensor, end: Tensor, alpha: float) -> Tensor:
         """Move x [B, ...] until its distance to `end` is (1 - alpha) of that of `start`, small gradients first.
 
         Each pixel may run ahead of the straight line, or lag behind it, by at most max_dist of the whole way: `front`
@@ -301,12 +299,12 @@ class _Blur:
 
 
 def _blurs(sigmas: np.ndarray, step: float, side: int, like: Tensor) -> _Blur:
-    here = np.stack([_blur_matrix(sigma, side) for sigma in sigmas])
-    ahead = np.stack([_blur_matrix(sigma + step, side) for sigma in sigmas])
+    here = np.stack([blur_matrix(sigma, side) for sigma in sigmas])
+    ahead = np.stack([blur_matrix(sigma + step, side) for sigma in sigmas])
     return _Blur(*(torch.from_numpy(m).to(like) for m in (here, ahead, (ahead - here) / step)))
 
 
-def _blur_matrix(sigma: float, side: int) -> np.ndarray:
+def blur_matrix(sigma: float, side: int) -> np.ndarray:
     """[side, side] Gaussian blur of a signal that is zero outside; the kernel ends at four sigma and sums to 1."""
     radius = floor(4 * sigma + 0.5)
     if radius == 0:
@@ -350,10 +348,17 @@ def score_gradients(
     passes: Passes, logits: Callable[[Tensor], Tensor], inputs: Tensor, image_of_row: Tensor, score: Score
 ) -> Tensor:
     """[M, ...] gradient of the target's score by `inputs`, which `logits` maps to [M, K]; 2 F a row."""
+    return scores_and_gradients(passes, logits, inputs, image_of_row, score)[1]
+
+
+def scores_and_gradients(
+    passes: Passes, logits: Callable[[Tensor], Tensor], inputs: Tensor, image_of_row: Tensor, score: Score
+) -> tuple[Tensor, Tensor]:
+    """[M] the target's score of `inputs`, which `logits` maps to [M, K], and its gradient [M, ...]; 2 F a row."""
     leaf = inputs.detach().requires_grad_()
     with torch.enable_grad():
-        total = passes.score(logits(leaf), image_of_row, score).sum()
-    return gradients(total, [leaf])[0]
+        found = passes.score(logits(leaf), image_of_row, score)
+    return found.detach(), gradients(found.sum(), [leaf])[0]
 
 
 _ALLOWED: Mapping[str, tuple[str, ...]] = {
@@ -369,3 +374,10 @@ def check_options(**options: str) -> None:
     for key, value in options.items():
         if value not in _ALLOWED[key]:
             raise ValueError(f"{key}: expected one of {', '.join(_ALLOWED[key])}, got {value!r}")
+
+
+def check_shares(**options: float) -> None:
+    """Raise ValueError, which names the key, for a number that is not from 0 to 1."""
+    for key, value in options.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"{key}: expected a number from 0 to 1, got {value}")

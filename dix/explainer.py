@@ -109,7 +109,11 @@ class LayerSums:
         """h [B, C, h, w] and, by phi, the sums [B, C, h, w]."""
         x = passes.activation(self.layer)
         noise = passes.noise(x.shape[1:], f"baseline {self.layer}") if self.path.baseline == "noise" else None
-        z = baseline(self.path.baseline, x, noise)
+        return self.between(passes, baseline(self.path.baseline, x, noise))
+
+    def between(self, passes: Passes, z: Tensor) -> tuple[Tensor, dict[Phi, Tensor]]:
+        """The same from a baseline z that is given, broadcastable to [B, C, h, w]."""
+        x = passes.activation(self.layer)
         h = x - z
         return h, halving(lambda chunk: self._sums(passes, x, z, h, chunk), passes.chunk)
 

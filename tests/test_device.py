@@ -29,10 +29,12 @@ from dix.passes import Passes
 ASKING = {
     "ac": (1, "whether a map that should hold for ties does"),
     "lift": (1, "whether the terms add up"),
+    "xrai": (4, "regions are cut and ranked on the processor"),
     "smooth_grad": (4, "noise is drawn on the processor, which has to know for which images and samples of a group"),
 }
-#: Guided IG's steps end when no image has a feature left to move (Algorithm 1); RISE draws each mask on the processor.
-DATA_DECIDES = {"gig", "rise"}
+#: Guided IG's steps end when no image has a feature left to move (Algorithm 1); RISE draws each mask on the processor;
+#: each of BEE's draws follows from what came of those before.
+DATA_DECIDES = {"gig", "rise", "bee"}
 DEVICE = os.environ.get("DIX_TEST_DEVICE", "cpu")
 #: Last counts: a class's plain form comes after its variants.
 CHOSEN = [name for name in sorted(options("method"), key=len, reverse=True) if name != "score_cam"]
