@@ -54,7 +54,11 @@ def last_layer(made: Classifier, x: Tensor, target: int, steps: int, replaced: d
     total = torch.zeros_like(u)
     for n in range(1, steps + 1):
         v = (r + n / steps * (u - r)).requires_grad_()
-        logit = run(made, x, target, {"last": lambda _out, v=v: v})
+
+        def replace(_output: Tensor, v: Tensor = v) -> Tensor:
+            return v
+
+        logit = run(made, x, target, {"last": replace})
         total += v.detach() * torch.autograd.grad(logit, v)[0] / steps
     return ((u - r) * total).mean(dim=1)[0]
 
