@@ -153,12 +153,14 @@ class RefineCam:
     class activation maps: the same layers, gradients at one point instead of integrals, a product instead of a mean.
     All layers are seen in one forward and one backward pass: 2 F.
 
-    depth: 1 to 3 of the layers L, L-1, L-2. eps: as in GradCamPP.
+    depth: 1 to 3 of the layers L, L-1, L-2. eps: as in GradCamPP; that of pytorch-grad-cam, in which the method was
+    published, and not 0: where activations are signed, as between the blocks of a MobileNet, Grad-CAM++'s own ratio has
+    denominators of either sign near zero, and its maps are noise.
     """
 
     version: ClassVar[int] = 1
     depth: int = 3
-    eps: float = 0.0
+    eps: float = 1e-6
     label: str = "RefineCAM"
     extra: bool = True
 

@@ -184,7 +184,7 @@ def test_refine_cam_equals_grad_cam_library(network: str, depth: int) -> None:
     model = NETWORKS[network]()
     layers = ["last", "second", "third"][:depth]
     want = library(model, pytorch_grad_cam.RefineCAM, layers, lambda cam, x, t: cam(x, [ClassifierOutputTarget(t)]))
-    same_picture(RefineCam(depth, eps=1e-6).explain(Passes(model, images(), TARGETS)), want)
+    same_picture(RefineCam(depth).explain(Passes(model, images(), TARGETS)), want)
 
 
 def test_refine_cam_is_dark_where_one_layer_is() -> None:
