@@ -76,7 +76,7 @@ def test_tails_take_rows_of_any_image(classifier: Classifier) -> None:
 def test_the_last_three_layers_have_rising_resolution(classifier: Classifier) -> None:
     passes = Passes(classifier, images_for(classifier))
     shapes = [passes.activation(alias).shape[2:] for alias in ALIASES]
-    if classifier.kind == "vit":
+    if classifier.kind == "vit" or classifier.name == "planted":  # a linear network that pools nothing
         assert shapes[0] == shapes[1] == shapes[2]
     else:
         assert shapes[0] < shapes[1] < shapes[2]
