@@ -17,6 +17,10 @@ from dix.bench.validate.krippendorff import alpha
 
 #: Probability that any step of one ladder is wrongly told apart, split over its steps (Bonferroni).
 LEVEL = 0.05
+#: Fewest images that are judged: with fewer no paired test of signs could tell anything apart at LEVEL.
+LEAST = 6
+#: Resamples behind an interval of rho, which has a handful of values; median curves take a tenth of a second each.
+RESAMPLES = 200
 #: Least rank correlation with the known order that counts as keeping it.
 ORDERED = 0.8
 
@@ -92,8 +96,8 @@ def units(base: str) -> list[str]:
 def orders(
     stored: Mapping[Key, Sample], metrics: Mapping[str, Summarised], bootstrap: Bootstrap | None = None
 ) -> list[Order]:
-    """Every metric with a direction on every ladder, where two images or more count at every step."""
-    drawn = bootstrap or Bootstrap(resamples=1000)
+    """Every metric with a direction on every ladder, where LEAST images or more count at every step."""
+    drawn = bootstrap or Bootstrap(resamples=RESAMPLES)
     return [
         order
         for trial in trials(stored)
@@ -128,7 +132,7 @@ def _order(
 ) -> Iterator[Order]:
     name, metric = named
     images, rows = _common(trial, (step(trial.base, ladder, n) for n in range(count + 1)), name, stored)
-    if len(images) < 2:
+    if len(images) < LEAST:
         return
     draws = statistics.resample([sample.column(metric) for sample in rows], bootstrap)
     sign = 1 if metric.higher_is_better else -1
@@ -167,7 +171,7 @@ def rankings(stored: Mapping[Key, Sample], metrics: Mapping[str, Summarised]) ->
 
 def _ranked(trial: Trial, name: str, metric: Summarised, stored: Mapping[Key, Sample]) -> Iterator[Ranked]:
     images, rows = _common(trial, units(trial.base), name, stored)
-    if not images:
+    if len(images) < LEAST:
         return
     sign = 1 if metric.higher_is_better else -1
     scores = [sign * float(sample.column(metric).reduce(None)[0]) for sample in rows]

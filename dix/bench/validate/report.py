@@ -24,7 +24,7 @@ STEPS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 }
 INTRODUCTION = f"""\
 Explainers are made worse in known steps, and each metric ranks the steps (docs/validation.md). **rho** is Spearman's
-correlation of its scores with the known order (1 right, 0 none, -1 reversed; in brackets the central 95 % of 1,000
+correlation of its scores with the known order (1 right, 0 none, -1 reversed; in brackets the central 95 % of 200
 resamples of the images), **told apart** the smallest step that a paired test tells to be worse than the method itself
 (level {LEVEL:g} for a ladder). In the first table *yes* means rho of at least {ORDERED:g} with the worst step told
 apart on every network, *partly* on some, *no* on none; *misled* that on some network a step is told to be *better*
