@@ -20,7 +20,7 @@ def mend(network: nn.Module) -> None:
 
 
 def _watch(_module: nn.Module, _args: object, output: object) -> None:
-    with torch._C.DisableTorchFunction():  # type: ignore[attr-defined]  # whoever follows operations need not see this
+    with torch._C.DisableTorchFunction():  # whoever follows operations need not see this
         if isinstance(output, Tensor) and output.requires_grad and output.ndim == 4 and len(output) == 1:
             output.register_hook(_channels_first)
 
