@@ -99,6 +99,9 @@ def test_reader_who_checks_a_published_table(tmp_path: Path) -> None:
     if not (kept / "store").is_dir():
         pytest.skip("results/embedded is kept without its rows")
     shutil.copytree(kept, tmp_path / "results" / "embedded")
-    done = well(follow({tmp_path: steps(GUIDES / "checking.md")})[tmp_path], "checking")
-    [verified] = [step.said for step in done if step.what.startswith("dix verify")]
-    assert "5 of 5 rows are the same" in verified
+    done = follow({tmp_path: steps(GUIDES / "checking.md")})[tmp_path]
+    [verified] = [step for step in done if step.what.startswith("dix verify")]
+    assert [step.said[-2000:] for step in done if step.code and step is not verified] == []
+    # Another processor rounds in another way, which may move a share of tied pixels or masked classes by a whole step.
+    assert any(f"{same} of 5 rows are the same" in verified.said for same in (3, 4, 5)), verified.said[-2000:]
+    assert "stored" not in verified.said or "method." not in verified.said  # and what they are has not changed
