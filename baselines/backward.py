@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 from torch.overrides import TorchFunctionMode
 
 from dix.baselines.nonlinear import pointwise
 from dix.baselines.operations import PASSING, SHAPED, Operation, explained, forms, no_rule
+from dix.capture import instead
 
 Rule = Callable[..., Any]
 
@@ -53,24 +53,6 @@ class Changed(TorchFunctionMode):
         if explained([result]) and func not in _KNOWN:
             raise no_rule(func)
         return result
-
-
-class _Instead(Function):
-    """A value with the gradient of another."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, other: Tensor) -> Tensor:
-        return value.view_as(value)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        return None, gradient
-
-
-def instead(value: Tensor, other: Tensor) -> Tensor:
-    """`value`, to the bit, that is differentiated as `other` of the same shape is."""
-    found: Tensor = _Instead.apply(value.detach(), other)
-    return found
 
 
 def constant(func: Operation, *args: Any, **kwargs: Any) -> Any:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
 
 from dix.layout import CHANNELS_FIRST, Layout
 from dix.split import module_named
@@ -54,3 +56,19 @@ def gradients(score: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
     """D score / d tensor for each tensor; zeros where the score does not depend on it."""
     found = torch.autograd.grad(score, list(tensors), allow_unused=True)
     return [torch.zeros_like(t) if g is None else g for t, g in zip(tensors, found, strict=True)]
+
+
+class _Instead(Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, other: Tensor) -> Tensor:
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        return None, gradient
+
+
+def instead(value: Tensor, other: Tensor) -> Tensor:
+    """`value`, to the bit, that is differentiated as `other` of the same shape is."""
+    found: Tensor = _Instead.apply(value.detach(), other)
+    return found

@@ -26,9 +26,9 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import Function
 from torch.overrides import TorchFunctionMode
 
+from dix.capture import instead
 from dix.models.visible import Replacing
 from dix.split import tensors_in
 
@@ -197,8 +197,7 @@ class Carrying(_Following):
 
     def made(self, stand_in: Tensor, value: Tensor) -> Tensor:
         """The value, with the stand-in's derivative."""
-        made: Tensor = _Instead.apply(stand_in, value)
-        return made
+        return instead(value, stand_in)
 
     def softmax(self, func: Callable[..., Any], args: Any, kwargs: Any, last: bool) -> Tensor:
         """The weights, to which no relevance is handed back."""
@@ -260,18 +259,6 @@ def _lost(value: Tensor, word: str) -> Tensor:
     value = value.detach()
     value.origin = replace(_NOWHERE, lost=word)  # type: ignore[attr-defined]
     return value
-
-
-class _Instead(Function):
-    """The value of one tensor with the derivative of another of its shape."""
-
-    @staticmethod
-    def forward(ctx: Any, stand_in: Tensor, value: Tensor) -> Tensor:
-        return value.view_as(value)
-
-    @staticmethod
-    def backward(ctx: Any, relevance: Tensor) -> Any:
-        return relevance, None
 
 
 def _unchanged(value: Tensor, args: Any, kwargs: Any, carrying: Sequence[Tensor]) -> Tensor | None:

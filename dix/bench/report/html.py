@@ -39,13 +39,10 @@ def render_html(
 
     provenance: what the numbers depend on (see `tables.Evidence`); by default the table's own. Its `cost` becomes a
     section by itself. courses: of runs until all is decided. downloads: further documents by file name, which the page
-    carries with it. Raises ValueError for an image in a format that browsers
-    do not show.
+    carries with it. Raises ValueError for an image in a format that browsers do not show.
     """
     about = table.provenance if provenance is None else provenance
-    script = (FOLDER / "report.js").read_text(encoding="utf-8")
-    claims = html_results.claims(table)
-    protocols = html_results.protocols(table)
+    claims, protocols = html_results.claims(table), html_results.protocols(table)
     parts = {
         "results": True,
         "protocols": protocols,
@@ -54,34 +51,42 @@ def render_html(
         "curves": curves,
         "gallery": gallery,
         "provenance": True,
+        "cost": about.get("cost"),
     }
-    parts["cost"] = about.get("cost")
     return template("report.html.jinja").render(
-        title=table.title or "Benchmark of explanations",
-        subtitle=html_results.subtitle(table),
-        warnings=html_results.warnings(table),
-        tiles=html_results.tiles(table),
+        **_head(table),
         downloads=html_parts.downloads(downloads or {}),
         sections=[name for name, present in parts.items() if present],
-        level=f"{100 * table.bootstrap.level:g} %",
         groups=[html_results.group(table, blocks) for blocks in notes.groups(table).values()],
         claims=claims,
         decided=verdicts.course_views(courses, table.labels),
-        decided_rule=verdicts.RULE,
-        decided_header=verdicts.HEADER,
         protocols=protocols,
         legend=html_parts.legend(table, curves),
         curves=html_parts.curve_groups(table, curves),
         gallery=[html_parts.example(table, item) for item in gallery],
         provenance=html_parts.provenance(about),
-        method_note=_sentence(notes.interval_note(table)),
         identities=html_parts.identities(table),
         cost=html_parts.cost(about.get("cost")),
-        tones=TONES,
-        css=Markup((FOLDER / "report.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        script_hash=script_hash(script),
     )
+
+
+def _head(table: Table) -> dict[str, Any]:
+    """What stands above the sections or explains them, and what the page is drawn with."""
+    script = (FOLDER / "report.js").read_text(encoding="utf-8")
+    return {
+        "title": table.title or "Benchmark of explanations",
+        "subtitle": html_results.subtitle(table),
+        "warnings": html_results.warnings(table),
+        "tiles": html_results.tiles(table),
+        "level": f"{100 * table.bootstrap.level:g} %",
+        "decided_rule": verdicts.RULE,
+        "decided_header": verdicts.HEADER,
+        "method_note": _sentence(notes.interval_note(table)),
+        "tones": TONES,
+        "css": Markup((FOLDER / "report.css").read_text(encoding="utf-8")),
+        "script": Markup(script),
+        "script_hash": script_hash(script),
+    }
 
 
 def script_hash(script: str) -> Markup:
