@@ -53,17 +53,18 @@ def _lines(name: str, clock: Callable[[], float] = time.monotonic) -> Progress:
     """What a log is told. clock: seconds from anywhere."""
     start = last = clock()
     first: float | None = None
+    ended = False
 
     def show(done: float, total: int) -> None:
-        nonlocal last, first
-        now = clock()
+        nonlocal last, first, ended
+        now, batches = clock(), f"{total} batch{'es' if total != 1 else ''}"
         if first is None:
             first = done
-            tell(f"{name}: {total} batches")
-        elif now - last >= INTERVAL or done == total:
-            last = now
+            tell(f"{name}: {batches}")
+        elif not ended and (now - last >= INTERVAL or done == total):
+            last, ended = now, done == total
             spent = now - start
-            left = f", about {spent / (done - first) * (total - done):.0f} s left" if done > first else ""
-            tell(f"{name}: batch {done:.3g}/{total}, {spent:.0f} s{left}")
+            left = f", about {spent / (done - first) * (total - done):.0f} s left" if first < done < total else ""
+            tell(f"{name}: {done / total:.0%} of {batches}, {spent:.0f} s{left}")
 
     return show
