@@ -20,7 +20,8 @@ CLI = Path(__file__).resolve().parent.parent / "dix" / "cli"
 #: What sets up a process for a job; a command that calls one of these itself has a copy of `open_job`.
 SET_UP = {"configure", "choose_device", "choose_dtype", "set_num_threads", "job_of", "jobs_of"}
 #: Timing of metrics has no job: it measures formulas on one thread. A single job is built as several are.
-EXCEPT = {("bench_metrics", "set_num_threads"), ("construct", "jobs_of")}
+#: A verification names the machine in its record after the jobs that it opened have run.
+EXCEPT = {("bench_metrics", "set_num_threads"), ("construct", "jobs_of"), ("verify", "choose_device")}
 LENET = ["model=lenet5", "dataset=mnist", "method=[gc]", "metric=[neg]"]
 
 

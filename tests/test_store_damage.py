@@ -76,6 +76,8 @@ def written(tmp_path: Path) -> Written:
     store.write_json("clean", "one", {"job": "m", "model": "m", "dataset": "d", "right": {"image00": True}})
     store.write_json("provenance", "one", made.provenance())
     store.write_json("origins", "o", {"device": "cpu", "threads": 1})
+    judged = {"method": "gc", "weights": "random", "images": 24, "machine": "one", "seconds": 1.5}
+    store.write_json("validations", "one", {**names, **judged})
     store.write_json("sweeps", "last", {"jobs": 2, "words": ["method=gc,ig"]})
     store.write_json("orders", "d 0", {"dataset": "d", "seed": 0, "images": ["image01", "image00"]})
     rule = {"order": "d 0", "compare": "pairs", "alpha": 0.05, "least": 25, "batch_size": 8}
