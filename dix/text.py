@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
+from collections.abc import Mapping
 
 #: Categories of characters that a terminal or a page may act on instead of showing them: control characters, invisible
 #: ones that turn the direction of writing among them, halves of surrogate pairs (bytes that are no UTF-8).
@@ -21,3 +23,9 @@ def printable(text: object, keep: str = "") -> str:
 
 def _escaped(one: str) -> str:
     return one.encode("unicode_escape", "backslashreplace").decode("ascii")
+
+
+def told_apart(labels: Mapping[str, str]) -> dict[str, str]:
+    """Printed names by name, each followed by the name itself where two names would print alike."""
+    often = Counter(labels.values())
+    return {name: f"{label} ({name})" if often[label] > 1 else label for name, label in labels.items()}

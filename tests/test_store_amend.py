@@ -22,6 +22,7 @@ from dix.bench.store.results import ResultStore
 from dix.bench.store.rows import Parts
 from dix.bench.store.status import survey
 from dix.cli import main
+from dix.cli.report import plans_of
 from dix.explainer import Explainer
 from dix.passes import Passes
 
@@ -122,6 +123,21 @@ def test_a_renamed_method_keeps_its_rows_and_is_not_computed_again(tmp_path: Pat
     seen = SEEN[3]
     stored(tmp_path, methods={"new": method, "other": Random()})
     assert SEEN[3] == seen
+
+
+def test_a_method_that_gets_a_configured_name_is_printed_as_that_name_is(tmp_path: Path) -> None:
+    stored(tmp_path)
+    assert main(["rename", str(tmp_path), "--method", "random=gc"]) == 0
+    labels = {cell["method"]: cell["printed"]["label"] for cell in ResultStore(tmp_path).cells()}
+    assert labels["gc"] == "GC"
+
+
+def test_a_table_tells_two_methods_of_one_label_apart(tmp_path: Path) -> None:
+    store = stored(tmp_path)
+    assert main(["rename", str(tmp_path), "--method", "random=once", "--label", "GC"]) == 0
+    [plan] = plans_of(store, "t").values()
+    labels = plan.labels
+    assert (labels.method("once"), labels.method("gc"), labels.method("ones")) == ("GC (once)", "GC (gc)", "Ones")
 
 
 def test_two_methods_exchange_their_names(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from dix.bench.store.amend import check_quiet, rename
 from dix.bench.store.results import ResultStore
 from dix.cli.folders import results_folder
 from dix.cli.options import add_config_dir, folders_of
+from dix.cli.report import method_labels
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,13 +18,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("results", help="a results folder, or its name under results/")
     parser.add_argument("name", nargs="?", help="the folder's new name, or its new path")
     parser.add_argument("--method", metavar="OLD=NEW", action="append", default=[], help="rename a method in it")
-    parser.add_argument("--label", default="", help="with one --method: how tables print it from now on")
+    parser.add_argument("--label", default="", help="with one --method: its printed name, if not the configured one")
     add_config_dir(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Rename; what is stored stays valid, and a job that calls the method by its new name computes nothing again."""
-    folders_of(arguments)  # checked as by every command; the stored records say all that is needed
+    folders = folders_of(arguments)
     folder = results_folder(arguments.results)
     pairs = [_pair(word) for word in arguments.method]
     if not pairs and not arguments.name:
@@ -31,8 +32,9 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.label and len(pairs) != 1:
         raise ValueError(f"--label: expected one --method, got {len(pairs)}")
     target = _target(folder, arguments.name) if arguments.name else folder
+    known = method_labels(folders)
     for old, new in pairs:
-        found = rename(ResultStore(folder), old, new, arguments.label)
+        found = rename(ResultStore(folder), old, new, arguments.label or known.get(new, ""))
         print(f"{folder}: {old} is {new} now: {found.cells:,} cells, {found.rows:,} rows")
     if arguments.name:
         check_quiet(ResultStore(folder))

@@ -42,7 +42,7 @@ from dix.cli.words import first_line
 from dix.explainer import BASELINE, CONTROL, PROPOSED
 from dix.files import write_atomic
 from dix.metrics.derived import Difference, StoredMean
-from dix.text import printable
+from dix.text import printable, told_apart
 
 #: Columns that tables compute from others, where those are stored.
 DERIVED = {"srg": Difference("neg", "pos", "SRG")}
@@ -172,7 +172,7 @@ def plans_of(store: ResultStore, title: str, number: int = 0, folders: Sequence[
         plans[name] = Plan(
             metrics=metrics_of(wanted, name, settings.get(name, {}), stored_means(cells), folders),
             title=title,
-            labels=Labels(methods=method_labels(folders) | _printed(cells, "label"), colours=_printed(cells, "colour")),
+            labels=Labels(methods=_method_names(cells, folders), colours=_printed(cells, "colour")),
             layout=layout,
             printed={(*key[:3], THESIS_METRICS.get(key[3], key[3])): v for key, v in paper.lookup().items()},
             proposed=who.proposed,
@@ -302,6 +302,11 @@ def method_labels(folders: Sequence[Path] = ()) -> dict[str, str]:
     """Printed names of all configured methods, in the order of their files' labels."""
     nodes = [node for path in files("method", folders).values() for node in _nodes_of(path)]
     return {**paper.METHOD_LABELS, **{name: str(node.get("label", name)) for name, node in nodes}}
+
+
+def _method_names(cells: Sequence[Mapping[str, Any]], folders: Sequence[Path]) -> dict[str, str]:
+    """Printed names of all methods, told apart: a stored one may have the name that another is configured with."""
+    return told_apart(method_labels(folders) | _printed(cells, "label"))
 
 
 def _nodes_of(path: Path) -> list[tuple[str, Mapping[str, Any]]]:

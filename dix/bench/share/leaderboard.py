@@ -16,6 +16,7 @@ from dix.bench.tables.ranks import ranks
 from dix.bench.tables.samples import Block, Key
 from dix.bench.tables.standings import Standing, combined, standings
 from dix.bench.tables.table import Labels, Table, TableCell
+from dix.text import told_apart
 
 #: Columns of the file with everything.
 COLUMNS = (
@@ -90,7 +91,7 @@ def board(collection: Collection) -> Board:
             {m: (table.labels.metric(m), table.directions[m]) for m in _metrics(table)}
         )
     labels = Labels(methods={k: v for e in collection.entries for k, v in e.table.labels.methods.items()})
-    labels = replace(labels, methods={**Labels().methods, **labels.methods})
+    labels = replace(labels, methods=told_apart({**Labels().methods, **labels.methods}))
     for one in collection.printed:
         for block in one.values:
             runs.setdefault(block, []).append(_printed_run(one, block, labels))

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from dix.bench.store.cells import Group, group_of
 from dix.bench.store.columns import codes
 from dix.bench.store.results import ResultStore
+from dix.text import told_apart
 
 #: Columns that say what an image scored, without curves.
 SHORT = ("cell", "image", "value", "reason")
@@ -46,7 +47,8 @@ class Scores:
         records = [cell for cell in store.cells() if group_of(cell) == group]
         self.cells = {str(c["cell"]): (str(c["method"]), str(c["metric"])) for c in records}
         printed = {str(c["method"]): c.get("printed", {}) for c in records}
-        self.methods = [Named(n, str(p.get("label", n)), str(p.get("role", ""))) for n, p in sorted(printed.items())]
+        labels = told_apart({n: str(p.get("label", n)) for n, p in printed.items()})
+        self.methods = [Named(n, labels[n], str(p.get("role", ""))) for n, p in sorted(printed.items())]
         about = {str(c["metric"]): c.get("printed", {}) for c in records}
         self.metrics = [
             Named(n, str(p.get("metric_label", n)), str(p.get("better", ""))) for n, p in sorted(about.items())
