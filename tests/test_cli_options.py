@@ -67,10 +67,17 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         (["run", "--model=resnet101"], "settings are written without dashes: model=resnet101"),
         (["estimate", "run.limit=2", "--method", "[gc]"], "without dashes: method=[gc]"),
         (["run", "--run.limit", "3"], "without dashes: run.limit=3"),
-        (["run", "--limitt", "3"], "unknown: --limitt; `dix run --help` shows what there is"),
+        (["run", "--zzz", "3"], "unknown: --zzz; `dix run --help` shows what there is"),
+        (["estimate", "--imags", "50"], "unknown: --imags; did you mean '--images'?"),
+        (["bench", "methods", "--bacth=2"], "unknown: --bacth=2; did you mean '--batch'?"),
+        (["runn"], "there is no 'runn'; did you mean 'run'?"),
+        (["verfy", "own"], "there is no 'verfy'; did you mean 'verify'?"),
+        (["qqq"], "there is no 'qqq'; there are run, list, new, "),
+        (["bench", "metods"], "there is no 'metods'; did you mean 'methods'?"),
+        (["completion", "zhs"], "there is no 'zhs'; did you mean 'zsh'?"),
     ],
 )
-def test_an_option_that_is_a_setting_is_answered_with_how_to_write_it(
+def test_an_option_or_command_that_is_none_is_answered_with_how_to_write_it(
     words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -42,7 +42,7 @@ COMMANDS = {
     "submit": ("dix.cli.submit", "add a pack to a collection: dix submit mine.pack collection"),
     "leaderboard": ("dix.cli.leaderboard", "a page of everything in a collection, with what may be said of it"),
     "verify": ("dix.cli.verify", "recompute a random sample of stored rows and compare"),
-    "completion": ("dix.cli.completion", "the tab key in your shell: source <(dix completion bash)"),
+    "completion": ("dix.cli.completion", "the tab key in bash, zsh or fish: source <(dix completion bash)"),
 }
 
 

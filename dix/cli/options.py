@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from dix.cli.words import nearest
 from dix.text import printable
 
 #: Groups of a configuration: `--model X` is what other programs call `model=X`.
@@ -37,6 +38,13 @@ class AnyOrder(argparse.ArgumentParser):
         finally:
             self._mixing = False
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """As argparse does it, with the choice that is most like the word instead of a list of all, where one is."""
+        if action.choices is not None and value not in action.choices:
+            known = [str(choice) for choice in action.choices]
+            there = nearest(str(value), known) or f"; there are {', '.join(known)}"
+            raise argparse.ArgumentError(action, f"there is no {str(value)!r}{there}")
+
     def error(self, message: str) -> NoReturn:
         """End the program with a message, which may repeat words that a terminal would act on."""
         super().error(printable(message, keep="\n"))
@@ -46,16 +54,32 @@ class AnyOrder(argparse.ArgumentParser):
         given = list(sys.argv[1:] if args is None else args)
         found, unknown = self.parse_known_args(given, namespace)
         if unknown:
-            self.error(_not_understood(unknown, given, getattr(found, "command", "COMMAND")))
+            self.error(_not_understood(unknown, given, getattr(found, "command", "COMMAND"), option_words(self)))
         return found
 
 
-def _not_understood(words: Sequence[str], given: Sequence[str], command: str) -> str:
+def option_words(parser: argparse.ArgumentParser) -> list[str]:
+    """Every long option of a parser and of its commands, as far as their options have been added."""
+    return sorted({word for each in with_inner(parser) for word in each._option_string_actions if word[:2] == "--"})
+
+
+def with_inner(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """A parser with those of its own commands, as `dix bench methods` has."""
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                yield from with_inner(inner)
+
+
+def _not_understood(words: Sequence[str], given: Sequence[str], command: str, known: Sequence[str]) -> str:
+    """known: long options that there are."""
     name, _, value = words[0].lstrip("-").partition("=")
     if words[0].startswith("-") and (name in GROUPS or "." in name):
         value = value or next(iter(given[given.index(words[0]) + 1 :]), "NAME")
         return f"no option {words[0].split('=')[0]}; settings are written without dashes: {name}={value}"
-    return f"unknown: {' '.join(words)}; `dix {command} --help` shows what there is"
+    like = nearest(words[0].split("=")[0], known) if words[0].startswith("-") else ""
+    return f"unknown: {' '.join(words)}{like}; `dix {command} --help` shows what there is"
 
 
 def add_config_dir(parser: argparse.ArgumentParser) -> None:
