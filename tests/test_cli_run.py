@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 
 from dix.cli import main
+from dix.cli.config import files
+from dix.cli.listing import about, facts
 
 DIX = [sys.executable, "-m", "dix.cli"]
 SMALL = ["model=efficientnet_lite0", "method=[gc,random]", "metric=[neg,pos]", "run.limit=2", "run.workers=0"]
@@ -122,6 +124,8 @@ def test_help_imports_nothing_heavy() -> None:
     code = """
 import sys
 from dix.cli import main
+from dix.cli.config import files
+from dix.cli.listing import about, facts
 try:
     main(["--help"])
 except SystemExit:
@@ -150,3 +154,31 @@ def test_the_list_says_where_every_method_and_metric_is_from_and_what_it_is_held
         about = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()[1:])
         assert len(about) > most
         assert [name for name, text in about.items() if not re.search(known, text) and name not in own] == []
+
+
+@pytest.mark.parametrize("group", ["method", "metric"])
+def test_of_every_method_and_metric_it_is_known_what_it_was_verified_against_and_how_it_deviates(group: str) -> None:
+    """A paper with its year, or that there is none; for known deviations as well, so that nobody forgets to ask."""
+    for name, path in files(group).items():
+        said = facts(path)
+        assert set(said) == {"paper", "verified", "deviates"}, name
+        assert re.search(r"\b(19|20)\d\d\b|thesis|^none: ", said["paper"]), name
+        year = re.search(r"\(.*\b((?:19|20)\d\d)[):;]", about(path))
+        assert year is None or "the release" in said["paper"] or year[1] in said["paper"], name
+
+
+def test_the_list_tells_all_that_is_known_of_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "method", "gc", "ig"]) == 0
+    first, second = capsys.readouterr().out.split("\n\n")
+    assert first.startswith("gc: Grad-CAM (Selvaraju et al., ICCV 2017)")
+    for fact in (
+        "paper             Selvaraju",
+        "verified against  pytorch-grad-cam",
+        "known deviations  the paper is about",
+    ):
+        assert fact in first
+    assert "  steps=25" in second.splitlines()
+    assert main(["list", "method", "grad-cam"]) == 1
+    assert "no method called 'grad-cam'; did you mean 'gc'?" in capsys.readouterr().err
+    assert main(["list", "metods"]) == 1
+    assert "did you mean 'method'?" in capsys.readouterr().err

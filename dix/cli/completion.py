@@ -28,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The shell."""
     parser.add_argument("shell", choices=tuple(SHELLS))
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    lines = [f"  mkdir -p {path.rpartition('/')[0]} && dix completion {shell} > {path}" for shell, path in SHELLS.items()]
+    lines = [
+        f"  mkdir -p {path.rpartition('/')[0]} && dix completion {shell} > {path}" for shell, path in SHELLS.items()
+    ]
     parser.epilog = "\n".join(
         [
             "once, for every shell to come:",
