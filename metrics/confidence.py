@@ -29,6 +29,15 @@ def at_most(probability: np.ndarray) -> np.ndarray:
 MASKED = Axis(PROBABILITIES, "probability under the mask; up: share of images with at most so much", at_most)
 
 
+def clean_probability(drop: np.ndarray, masked: np.ndarray) -> np.ndarray:
+    """The clean probability Y [n] that a drop 100 (Y - O) / Y [n] and the masked probability O [n, 1] tell.
+
+    NaN where they do not: nothing dropped, so that Y may be anything up to O, or nothing is left.
+    """
+    told = (drop > 0) & (drop < 100) & (masked[:, 0] > 0)
+    return np.where(told, masked[:, 0] / (1 - np.where(told, drop, 0) / 100), np.nan)
+
+
 @dataclass(frozen=True)
 class _SoftMasked(Averaged):
     """What the metrics of the soft mask have in common; the probes of ADP and PIC are equal where these fields are.
@@ -88,6 +97,7 @@ class Adp(_SoftMasked):
     label: ClassVar[str] = "ADP"
     higher_is_better: ClassVar[bool | None] = False
     axis: ClassVar[Axis] = MASKED
+    clean = staticmethod(clean_probability)
 
     def score(self, case: Case, trace: Trace | None) -> Scores:
         """100 max(0, Y - O) / Y; curve: [B, 1] the probability O on the masked image."""
@@ -120,6 +130,7 @@ class Add(_SoftMasked):
     higher_is_better: ClassVar[bool | None] = True
     extra: ClassVar[bool] = True
     axis: ClassVar[Axis] = MASKED
+    clean = staticmethod(clean_probability)
 
     @property
     def probe(self) -> SoftMask:

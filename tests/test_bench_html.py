@@ -252,6 +252,24 @@ def test_a_curve_of_one_point_becomes_a_distribution_or_no_panel():
     assert 0 <= line.low.min() <= line.high.max() <= 1
 
 
+def test_masked_probabilities_stand_beside_the_clean_ones_that_the_rows_tell():
+    """Clean probabilities 0.8, 0.5 and 0.3: one method lowers the first two, no method the third."""
+    clean, lowered = np.array([0.8, 0.5, 0.3]), np.array([0.2, 0.4, 0.3])
+    drop = 100 * np.maximum(clean - lowered, 0) / clean
+    rows = pd.concat(
+        [rows_of("gc", "adp", drop, curve=lowered[:, None]), rows_of("ones", "adp", [0.0] * 3, curve=clean[:, None])]
+    )
+    evidence_ = Evidence(rows)
+    [panel] = curves.curve_panels(evidence_, Plan({"adp": Adp()}))
+    at = dict(zip(panel.axis.x, panel.reference.mean, strict=True))
+    assert (panel.images, panel.reference.n) == (3, 2)
+    assert [at[x] for x in (0.3, 0.48, 0.52, 0.78, 0.82)] == [0, 0, 0.5, 0.5, 1]
+    plan = Plan({"adp": Adp()})
+    page = html.render_html(tables.build(evidence_, plan, Bootstrap(resamples=50)), curves=[panel])
+    assert "the 2 of 3 that some method" in page
+    assert np.isnan(Adp.clean(np.array([0.0, 100.0, 50.0]), np.array([[0.5], [0.0], [0.0]]))).all()
+
+
 def test_the_page_carries_its_documents():
     table, _ = report()
     text = "a,±\n</a><script>1</script>\n"

@@ -19,12 +19,15 @@ from support import browser, engine_jobs
 from support.packs import METHODS, made_store
 
 from dix.bench.run.estimate import MAP_EXTRA
-from dix.bench.run.gallery import stored_map
+from dix.bench.run.gallery import kept_images, stored_map
 from dix.bench.store.results import ResultStore
 from dix.bench.view import pictures
+from dix.bench.view.fills import canvas, fill_of
 from dix.bench.view.server import Server
 from dix.bench.view.site import CHUNK, Site
 from dix.cli import main
+from dix.metrics.api import ImageBatch, Prediction
+from dix.metrics.fills import canvas as metric_canvas
 
 HOSTILE = """<script>alert('x')<|script>"><img src=x onerror=alert(1)>{{7*7}}"""
 ALL = {**METHODS, HOSTILE: engine_jobs.Brightness(label=HOSTILE)}
@@ -34,7 +37,7 @@ ALL = {**METHODS, HOSTILE: engine_jobs.Brightness(label=HOSTILE)}
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four methods, one with a hostile name, on eight images; pictures of two, numbers of the maps of three."""
     folder = tmp_path_factory.mktemp("view") / "made"
-    made_store(folder, methods=ALL, gallery=2, maps=3)
+    made_store(folder, methods=ALL, gallery=2, maps=2, maps_of=["image1", "image2"])
     return folder
 
 
@@ -124,6 +127,46 @@ def test_an_estimate_allows_for_a_map_that_does_not_compress() -> None:
     assert 224**2 < size <= 2 * 224**2 + MAP_EXTRA
 
 
+def test_maps_are_kept_of_images_that_are_in_the_run_alone() -> None:
+    job = engine_jobs.job(METHODS, gallery=0, maps_of=["image5", "image5", "image2"])
+    assert kept_images(job) == {".png": set(), ".npz": {2, 5}}
+    with pytest.raises(ValueError, match=r"run.maps_of: no image 'gone' in this run of \w+, which has images such as"):
+        kept_images(engine_jobs.job(METHODS, maps_of=["gone"]))
+    with pytest.raises(ValueError, match="no image 'image5' in this run"):
+        kept_images(engine_jobs.job(METHODS, maps_of=["image5"], limit=3))
+
+
+@pytest.mark.parametrize("fill", ["black", "mean", "imagenet", "model_mean", "blur"])
+def test_masked_pixels_become_what_the_metrics_see(fill: Any) -> None:
+    images = torch.rand(1, 3, 20, 24, dtype=torch.float64)
+    mean = (0.5, 0.25, 0.125)
+    target = torch.zeros(1, dtype=torch.long)
+    clean = Prediction(torch.ones(1), target)
+    batch = ImageBatch(["a"], images, target, clean, target, model_mean=mean)
+    made = canvas(images[0].permute(1, 2, 0).numpy(), fill, mean)
+    assert made is not None
+    np.testing.assert_allclose(made, metric_canvas(batch, fill)[0].permute(1, 2, 0).numpy(), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "model", "found"),
+    [
+        ([{"fill": "blur"}, {"fill": "blur"}, {"fill": "black"}, {}], {}, ("blur", ())),
+        ([{"fill": "model_mean"}], {"mean": [0.5, 0.5, 1]}, ("model_mean", (0.5, 0.5, 1.0))),
+        ([{"fill": "<script>"}, {"fill": ["black"]}], {"mean": ["x", 0, 0]}, ("black", ())),
+        ([{"fill": "mean"}], {"mean": [1e9, 0, 0]}, ("mean", ())),
+    ],
+)
+def test_the_fill_is_that_of_the_scores_whoever_wrote_them(metrics: Any, model: Any, found: Any) -> None:
+    assert fill_of([{"identity": {"metric": metric, "model": model}} for metric in metrics]) == found
+    assert fill_of([{"identity": 3}, {"identity": {"metric": []}}]) == ("black", ())
+
+
+def test_pixels_that_are_left_out_have_no_colour() -> None:
+    assert canvas(np.zeros((2, 2, 3)), "drop") is None
+    assert canvas(np.zeros((2, 2, 3)), "model_mean") is None
+
+
 def test_the_order_of_pixels_is_the_maps_own(results: Path) -> None:
     one = _kept(results)["image2"]
     with np.load(one.folder / "gc.npz") as stored:
@@ -209,7 +252,7 @@ def test_a_bundle_is_the_site_without_pictures_unless_asked(results: Path, site:
     assert main(["view", str(results), "--bundle", str(tmp_path / "rich"), "--pictures"]) == 0
     assert not [path for path in (tmp_path / "bare").rglob("*") if path.suffix in (".webp", ".png")]
     files = [path for path in (tmp_path / "rich").rglob("*") if path.is_file()]
-    assert len([path for path in files if path.suffix in (".webp", ".png")]) == 3 * (2 + 2 * 4)
+    assert len([path for path in files if path.suffix in (".webp", ".png")]) == 3 * (3 + 2 * 4)
     for path in files:
         assert path.read_bytes() == site.content(path.relative_to(tmp_path / "rich").as_posix())
     assert main(["view", str(results), "--bundle", str(tmp_path / "rich")]) == 1

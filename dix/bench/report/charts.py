@@ -58,13 +58,15 @@ def curve_chart(panel: CurvePanel, looks: Mapping[str, Style], proposed: Sequenc
     """
     numbers = {method: number for number, method in enumerate(looks)}
     x_range = (min(panel.axis.x), max(panel.axis.x))
-    y_range = _y_range(panel.lines)
+    clean = [panel.reference] if panel.reference else []
+    y_range = _y_range([*panel.lines, *clean])
     lines = sorted(panel.lines, key=lambda line: line.method in proposed)
     drawn = "".join(
         f'<g {curve_style(looks[line.method], line.method in proposed)} data-curve="{numbers[line.method]}">'
         f"{_curve(line, panel.axis.x, x_range, y_range)}</g>"
         for line in lines
     )
+    drawn += "".join(f'<g class="curve clean">{_curve(line, panel.axis.x, x_range, y_range)}</g>' for line in clean)
     title = escape(f"{panel.metric}: mean curves of {len(lines)} methods")
     return (
         f'<svg viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img" aria-label="{title}">'

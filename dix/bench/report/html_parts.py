@@ -79,7 +79,7 @@ def curve_groups(table: Table, curves: Sequence[CurvePanel]) -> list[View]:
     for panel in curves:
         svg = Markup(curve_chart(panel, looks, table.proposed))
         label = notes.metric_label(table, panel.metric)
-        groups.setdefault(panel.block, []).append({"title": label, "svg": svg})
+        groups.setdefault(panel.block, []).append({"title": label, "svg": svg, "clean": _clean(panel)})
     return [
         {
             "title": f"{table.labels.model(b.model)} on {table.labels.dataset(b.dataset)}, protocol {b.protocol}",
@@ -87,6 +87,13 @@ def curve_groups(table: Table, curves: Sequence[CurvePanel]) -> list[View]:
         }
         for b, p in groups.items()
     ]
+
+
+def _clean(panel: CurvePanel) -> str:
+    """What the curve of the clean images is of; nothing where there is none."""
+    if panel.reference is None:
+        return ""
+    return f"the images as they are: the {panel.reference.n} of {panel.images} that some method's mask made less sure"
 
 
 def example(table: Table, item: GalleryItem) -> View:

@@ -78,7 +78,7 @@ def check_purpose(methods: Mapping[str, Any], metrics: Mapping[str, Any], run: R
     """Raise ValueError where a run would compute nothing."""
     if not methods:
         raise ValueError("method: expected at least one, got none; `dix list method` shows all")
-    if not metrics and run.gallery == 0 and run.maps == 0:
+    if not metrics and run.gallery == 0 and run.maps == 0 and not run.maps_of:
         raise ValueError("metric: expected at least one, or run.gallery above 0 for pictures alone, got neither")
 
 

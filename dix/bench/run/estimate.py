@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from dix.bench.run import plan
-from dix.bench.run.gallery import Gallery
+from dix.bench.run.gallery import Gallery, kept_images
 from dix.bench.run.job import Job
 from dix.bench.run.prices import Prices
 from dix.bench.store.results import ResultStore
@@ -135,8 +135,9 @@ def forecast(job: Job, prices: Prices, work: Work) -> Forecast:
             (prices.clean + prices.explain[method].seconds) * n for (method, _), n in again.items()
         )
     stored = sum(work.cells.values())
-    pictures = min(max(job.run.gallery, job.run.maps), work.images) * (len(work.methods) + 1)
-    numbers = min(job.run.maps, work.images) * len(work.methods) * (2 * job.preprocess.size**2 + MAP_EXTRA)
+    kept = kept_images(job)
+    pictures = min(len(kept[".png"] | kept[".npz"]), work.images) * (len(work.methods) + 1)
+    numbers = min(len(kept[".npz"]), work.images) * len(work.methods) * (2 * job.preprocess.size**2 + MAP_EXTRA)
     return Forecast(
         job=job.name,
         images=work.images,

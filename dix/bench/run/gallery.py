@@ -28,7 +28,8 @@ ABOUT, SILENT = "about.json", "silent.json"
 class Gallery:
     """The first `run.gallery` images of a job: a photo, each method's map (8 bits, min-max), and what was explained.
 
-    Of the first `run.maps` images the maps' own numbers are kept, too; see `stored_map`.
+    Of the first `run.maps` images, and of those that `run.maps_of` names, the maps' own numbers are kept, too; see
+    `stored_map`.
 
     Pictures belong to an image's name and content: those of an image that has changed are missing. An image that the
     network does not answer for has none, which is noted, so that nobody looks for them again.
@@ -37,7 +38,7 @@ class Gallery:
     def __init__(self, folder: Path, job: Job) -> None:
         self.folder = folder / "images" / job.group.folder
         self.job = job
-        self.kept_as = {".png": set(job.order[: job.run.gallery]), ".npz": set(job.order[: job.run.maps])}
+        self.kept_as = kept_images(job)
         self.indices = self.kept_as[".png"] | self.kept_as[".npz"]
         self._found: dict[int, str] = {}
 
@@ -117,6 +118,20 @@ class Gallery:
 
     def _put(self, index: int, name: str, content: bytes) -> None:
         write_atomic(self._file(index, name), content)
+
+
+def kept_images(job: Job) -> dict[str, set[int]]:
+    """By a file's suffix, the indices of the images whose maps are kept in such files.
+
+    Raises ValueError where `run.maps_of` names an image that is not in the run.
+    """
+    order, wanted = job.order, set(job.run.maps_of)
+    named = {job.dataset.ids[index]: index for index in order if job.dataset.ids[index] in wanted} if wanted else {}
+    for name in job.run.maps_of:
+        if name not in named:
+            example = f", which has images such as {job.dataset.ids[order[0]]!r}" if len(order) else ""
+            raise ValueError(f"run.maps_of: no image {name!r} in this run of {job.dataset.name}{example}")
+    return {".png": set(order[: job.run.gallery]), ".npz": {*order[: job.run.maps], *named.values()}}
 
 
 def _json(note: Mapping[str, Any]) -> bytes:

@@ -91,7 +91,7 @@ class _First:
 def _trial(job: Job, images: int) -> Family:
     """Compute the first images of the order, for nobody but the forecast."""
     first = Subset(job.dataset, _First(tuple(job.order[:images])))
-    run = replace(job.run, until="all", limit=None, shard=[0, 1], gallery=0, maps=0, only="all")
+    run = replace(job.run, until="all", limit=None, shard=[0, 1], gallery=0, maps=0, maps_of=[], only="all")
     with tempfile.TemporaryDirectory() as folder:
         store = ResultStore(folder)
         evaluate(replace(job, dataset=first, run=run), store)

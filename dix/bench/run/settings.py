@@ -101,6 +101,7 @@ class Run:
     flush_seconds: the longest time before computed rows are on disk.
     gallery: how many images have their maps kept as pictures.
     maps: how many images have their maps kept as numbers of 16 bits, for `dix view`.
+    maps_of: names of further images whose maps are kept so, as in run.maps_of=[coffee,rocket].
     progress: whether progress is shown.
     """
 
@@ -124,4 +125,5 @@ class Run:
     flush_seconds: float = 10.0
     gallery: int = 6
     maps: int = 0
+    maps_of: list[str] = field(default_factory=list)
     progress: bool = True

@@ -104,7 +104,15 @@ def _recomputed(job: Job, names: Sequence[Name]) -> tuple[dict[Name, Row], dict[
             dataset=Subset(job.dataset, _At(tuple(indices))),
             methods={name: method for name, method in job.methods.items() if name in methods},
             run=replace(
-                job.run, batch_size=len(indices), limit=None, shard=[0, 1], only="all", gallery=0, maps=0, until="all"
+                job.run,
+                batch_size=len(indices),
+                limit=None,
+                shard=[0, 1],
+                only="all",
+                gallery=0,
+                maps=0,
+                maps_of=[],
+                until="all",
             ),
         )
         with tempfile.TemporaryDirectory() as folder:

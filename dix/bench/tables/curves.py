@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ from scipy import special
 
 from dix.bench.tables import samples
 from dix.bench.tables.layouts import stored_layout
-from dix.bench.tables.samples import Block, Key, Summarised
+from dix.bench.tables.samples import Block, Key, Sample, Summarised
 from dix.bench.tables.statistics import Floats
 from dix.bench.tables.table import Evidence, Plan
 from dix.metrics.axis import Axis
@@ -29,12 +29,17 @@ class CurveLine:
 
 @dataclass(frozen=True)
 class CurvePanel:
-    """All methods' curves of one metric of one block."""
+    """All methods' curves of one metric of one block.
+
+    images: how many have rows. reference: the curve of the images as they are, of a metric whose rows tell it.
+    """
 
     block: Block
     metric: str
     axis: Axis
     lines: tuple[CurveLine, ...]
+    images: int = 0
+    reference: CurveLine | None = None
 
 
 def curve_panels(
@@ -51,16 +56,42 @@ def curve_panels(
     for block in layout.blocks:
         for metric in layout.metrics:
             keys = {method: Key(block, method, metric) for method in layout.methods}
-            curves = {method: stored[key].counted() for method, key in keys.items() if key in stored}
-            counted = {method: curve for method, (_, _, curve) in curves.items() if curve.size}
-            if counted:
-                points = next(iter(counted.values())).shape[1]
-                axis = (axes or {}).get(metric) or axis_of(plan.metrics[metric], points)
-                if len(axis.x) < 2:
-                    continue
-                lines = tuple(_line(method, axis, curve, level) for method, curve in counted.items())
-                panels.append(CurvePanel(block, metric, axis, lines))
+            own = {method: stored[key] for method, key in keys.items() if key in stored}
+            panel = _panel(block, metric, plan.metrics[metric], own, (axes or {}).get(metric), level)
+            panels.extend([panel] if panel else [])
     return tuple(panels)
+
+
+def _panel(
+    block: Block, name: str, metric: Summarised, own: Mapping[str, Sample], axis: Axis | None, level: float
+) -> CurvePanel | None:
+    """One metric's panel; None where its curves have less than two points. own: the rows of each method."""
+    curves = {method: sample.counted()[2] for method, sample in own.items()}
+    curves = {method: curve for method, curve in curves.items() if curve.size}
+    if not curves:
+        return None
+    axis = axis or axis_of(metric, next(iter(curves.values())).shape[1])
+    if len(axis.x) < 2:
+        return None
+    lines = tuple(_line(method, axis, curve, level) for method, curve in curves.items())
+    images = len({image for method in curves for image in own[method].kept})
+    return CurvePanel(block, name, axis, lines, images, _reference(metric, axis, own.values(), level))
+
+
+def _reference(metric: Summarised, axis: Axis, rows: Iterable[Sample], level: float) -> CurveLine | None:
+    """The clean images' curve, where the metric can tell it (`clean`) from what a row says of an image and a method.
+
+    An image is in it if the rows of any method tell it.
+    """
+    told = getattr(metric, "clean", None)
+    found: dict[str, float] = {}
+    for sample in rows if told else ():
+        value, _, curve = sample.counted()
+        if curve.size and told:
+            clean = np.asarray(told(value, curve))
+            found.update((image, x) for image, x in zip(sample.kept, clean, strict=True) if not np.isnan(x))
+    values = np.array([found[image] for image in sorted(found)])
+    return _line("", axis, values[:, None], level) if found else None
 
 
 def axis_of(metric: Summarised, points: int) -> Axis:

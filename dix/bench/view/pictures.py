@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from PIL import Image
 
 from dix.bench.store.cells import Group
 from dix.bench.store.foreign import PICTURES, UNPACKED
-from dix.pictures import overlay, webp_bytes, without_peaks
+from dix.bench.view.fills import canvas
+from dix.pictures import overlay, png_bytes, webp_bytes, without_peaks
 
 Floats = NDArray[np.float64]
 
@@ -65,6 +66,14 @@ def thumb(one: Kept) -> bytes:
     small = Image.fromarray(pixels)
     small.thumbnail((THUMB, THUMB))
     return webp_bytes(np.asarray(small))
+
+
+def masked(one: Kept, fill: str, mean: Sequence[float]) -> bytes:
+    """What the photo's pixels become where they are masked, as PNG; raises `Unshown` where they are left out."""
+    found = canvas(_pixels(one.folder / "photo.png"), fill, mean)
+    if found is None:
+        raise Unshown("masked pixels are left out")
+    return png_bytes(np.rint(255 * found.clip(0, 1)).astype(np.uint8))
 
 
 def heat(one: Kept, method: str) -> bytes:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from dix.bench.store.cells import Group, group_of
 from dix.bench.store.columns import codes
 from dix.bench.store.results import ResultStore
+from dix.bench.view.fills import fill_of
 from dix.text import told_apart
 
 #: Columns that say what an image scored, without curves.
@@ -38,13 +39,15 @@ class Named:
 class Scores:
     """The scores of one group of a store.
 
-    images: their ids, sorted. methods, metrics: in the order of their names. cells: (method, metric) by digest.
+    images: their ids, sorted. methods, metrics: in the order of their names. cells: (method, metric) by digest. fill,
+    mean: what masked pixels became, and the model's mean colour (see `dix.bench.view.fills`).
     """
 
     def __init__(self, store: ResultStore, group: Group) -> None:
         self.store = store
         self.group = group
         records = [cell for cell in store.cells() if group_of(cell) == group]
+        self.fill, self.mean = fill_of(records)
         self.cells = {str(c["cell"]): (str(c["method"]), str(c["metric"])) for c in records}
         printed = {str(c["method"]): c.get("printed", {}) for c in records}
         labels = told_apart({n: str(p.get("label", n)) for n, p in printed.items()})
@@ -90,6 +93,7 @@ class Scores:
             "methods": [one.__dict__ for one in self.methods],
             "metrics": [one.__dict__ for one in self.metrics],
             "images": len(self.images),
+            "fill": self.fill,
             "means": [[_plain(x) for x in line] for line in means],
             "counts": counts.tolist(),
         }

@@ -6,7 +6,7 @@ data/G/images.json                  the ids of group G's images
 data/G/M.f32                        metric M: [methods, images] as 32-bit floats, lowest byte first, NaN for no score
 data/G/rows/C.json                  curves and reasons of the C-th CHUNK images
 data/G/pictures.json                which images have pictures, and what is said of them
-data/G/I/photo.webp, thumb.webp, heat-K.webp, order-K.png      the I-th image; K-th method
+data/G/I/photo.webp, thumb.webp, fill.png, heat-K.webp, order-K.png      the I-th image; K-th method
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ POLICY = (
 _PAGES = ("index.html", "view.css", "view.js")
 _DATA = re.compile(
     r"data/(?P<group>\d{1,6})/(?P<file>images\.json|pictures\.json|\d{1,6}\.f32|rows/\d{1,9}\.json"
-    r"|\d{1,9}/(photo\.webp|thumb\.webp|heat-\d{1,6}\.webp|order-\d{1,6}\.png))",
+    r"|\d{1,9}/(photo\.webp|thumb\.webp|fill\.png|heat-\d{1,6}\.webp|order-\d{1,6}\.png))",
     re.ASCII,
 )
 
@@ -106,7 +106,7 @@ class Room:
         yield from (f"{k}.f32" for k in range(len(self.scores.metrics)))
         yield from (f"rows/{k}.json" for k in range(-(-len(self.scores.images) // CHUNK)))
         for place, one in self.kept.items():
-            yield from (f"{place}/{name}.webp" for name in ("photo", "thumb"))
+            yield from (f"{place}/{name}" for name in ("photo.webp", "thumb.webp", "fill.png"))
             for k, method in enumerate(self.scores.methods):
                 if method.name in one.maps:
                     yield from (f"{place}/heat-{k}.webp", f"{place}/order-{k}.png")
@@ -147,6 +147,7 @@ class Room:
         made: Mapping[str, Callable[[], bytes]] = {
             "photo": lambda: pictures.photo(one),
             "thumb": lambda: pictures.thumb(one),
+            "fill": lambda: pictures.masked(one, self.scores.fill, self.scores.mean),
             "heat": lambda: pictures.heat(one, method),
             "order": lambda: pictures.order(one, method),
         }

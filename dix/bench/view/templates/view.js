@@ -1,6 +1,10 @@
 "use strict";
 (() => {
   const PAGE = 50, COLOURS = 7, DASHES = 4, NS = "http://www.w3.org/2000/svg";
+  const BECOMES = {
+    black: "become black", mean: "become the image's mean colour", imagenet: "become ImageNet's mean colour",
+    model_mean: "become the colour that the model takes for 0", blur: "are blurred", drop: "are left out",
+  };
   const find = (id) => document.getElementById(id);
   const fields = ["group", "metric", "method", "other", "order", "search", "level"];
   const start = { view: "table", group: "0", metric: "", method: "", other: "", order: "name", search: "", level: "0", page: "0", image: "" };
@@ -160,14 +164,18 @@
   const mask = () => {
     const level = Number(find("level").value), limit = 256 * level / 100;
     find("share").textContent = `${level} %`;
-    for (const { canvas, heat, photo, places } of masks) {
+    for (const { canvas, heat, photo, places, fill } of masks) {
       const context = canvas.getContext("2d", { willReadFrequently: true });
       if (!level || !places) {
         context.drawImage(heat, 0, 0, canvas.width, canvas.height);
         continue;
       }
       const data = new Uint8ClampedArray(photo.data);
-      for (let p = 0; p < data.length; p += 4) if (places.data[p] < limit) data[p] = data[p + 1] = data[p + 2] = 0;
+      for (let p = 0; p < data.length; p += 4) {
+        if (places.data[p] >= limit) continue;
+        if (fill) data.set(fill.data.subarray(p, p + 3), p);
+        else data[p + 3] = 0;
+      }
       context.putImageData(new ImageData(data, photo.width, photo.height), 0, 0);
     }
   };
@@ -175,6 +183,10 @@
     const here = group(), path = `${base()}/${place}`, photo = await picture(`${path}/photo.webp`);
     if (!photo || mine !== drawing) return;
     const shown = [make("figure")], size = pixels(photo), found = [];
+    const left = here.fill === "drop" ? null : await picture(`${path}/fill.png`);
+    if (mine !== drawing) return;
+    const fill = left && left.naturalWidth === photo.naturalWidth && left.naturalHeight === photo.naturalHeight ? pixels(left) : null;
+    find("becomes").textContent = BECOMES[here.fill] || "";
     shown[0].append(photo, make("figcaption", "photo"));
     photo.alt = "the photo";
     for (const k of about.maps) {
@@ -187,7 +199,7 @@
       const figure = make("figure", null, { class: [state.method, state.other].includes(name) ? "chosen" : "", "data-method": name });
       figure.append(canvas, make("figcaption", here.methods[k].label));
       const places = order && order.naturalWidth === photo.naturalWidth && order.naturalHeight === photo.naturalHeight ? pixels(order) : null;
-      found.push({ canvas, heat, photo: size, places });
+      found.push({ canvas, heat, photo: size, places, fill });
       shown.push(figure);
     }
     masks = found;
