@@ -83,9 +83,12 @@ def png_bytes(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def webp_bytes(pixels: NDArray[np.uint8]) -> bytes:
-    """A picture [H, W, 3] as small WebP bytes, which every browser shows."""
+    """A picture [H, W, 3] as small WebP bytes, which every browser shows.
+
+    The encoder's second of six efforts: half the time of the usual fourth for a few percent more bytes.
+    """
     from PIL import Image
 
     stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, format="WEBP", quality=82, method=4)
+    Image.fromarray(pixels).save(stream, format="WEBP", quality=82, method=2)
     return stream.getvalue()

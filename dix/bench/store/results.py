@@ -13,10 +13,9 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from dix.bench.store import clock
@@ -27,6 +26,9 @@ from dix.bench.store.errors import StaleResults, differing
 from dix.bench.store.quarantine import Quarantine
 from dix.bench.store.records import Records
 from dix.bench.store.rows import Parts
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: What a row without a usable number is reported with.
 NO_NUMBER = "the stored value is not a number"
@@ -199,6 +201,8 @@ class ResultStore:
 
         images: only these. A frame of all rows of a large store takes some kB a row; `table` takes a tenth of it.
         """
+        import pandas as pd  # not at the top: a page of results starts half a second sooner without it
+
         tables = [plain(self.table(group, images=images, columns=SCHEMA.names)) for group in self.groups()]
         rows = pa.concat_tables(tables or [SCHEMA.empty_table()]).to_pandas()
         names = pd.DataFrame([{k: c[k] for k in ("cell", *NAMES)} for c in self.cells()], columns=["cell", *NAMES])

@@ -6,7 +6,7 @@ parts that hold them, so that no more than one part of a store is ever in memory
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -25,6 +25,8 @@ from dix.text import told_apart
 SHORT = ("cell", "image", "value", "reason")
 #: Numbers of a curve that are handed on; longer ones are thinned, as the report's are.
 POINTS = 80
+#: Decimals of a number that is handed on.
+DIGITS = 5
 
 
 @dataclass(frozen=True)
@@ -101,25 +103,31 @@ class Scores:
     def rows(self, images: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
         """By image, method and metric, the curve, and the reason why it does not count."""
         found: dict[str, dict[str, dict[str, Any]]] = {image: {} for image in images}
-        columns = ("cell", "image", "value", "curve", "reason")
-        for row in _records(self.store.some(self.group, images, columns)):
-            method, metric = self.cells.get(row["cell"], ("", ""))
+        table = self.store.some(self.group, images, ("cell", "image", "value", "curve", "reason"))
+        columns = (table[name].to_pylist() for name in ("cell", "image", "reason"))
+        for cell, image, reason, curve in zip(*columns, _curves(table), strict=True):
+            method, metric = self.cells.get(cell, ("", ""))
             if method:
-                curve = [_plain(x) for x in _thinned(row["curve"])]
-                found[row["image"]].setdefault(method, {})[metric] = {"curve": curve, "reason": row["reason"]}
+                found[image].setdefault(method, {})[metric] = {"curve": curve, "reason": reason}
         return found
 
 
-def _records(table: pa.Table) -> list[Mapping[str, Any]]:
-    return list(table.to_pylist())
+def _curves(table: pa.Table) -> Iterator[list[float | None]]:
+    """The curve of each row, rounded as `_plain` does it, all at once: a number at a time takes ten times as long."""
+    for lists in table["curve"].chunks:
+        numbers = np.asarray(lists.flatten(), dtype=float)
+        plain: list[float | None] = numbers.round(DIGITS).tolist()
+        for place in np.flatnonzero(~np.isfinite(numbers)):
+            plain[place] = None
+        ends = np.cumsum(lists.value_lengths().fill_null(0)).tolist()
+        yield from (_thinned(plain[start:end]) for start, end in zip([0, *ends], ends, strict=False))
 
 
-def _thinned(curve: Sequence[float] | None) -> Sequence[float]:
-    points = curve or []
+def _thinned(points: list[float | None]) -> list[float | None]:
     if len(points) <= POINTS:
         return points
     return [points[i] for i in np.linspace(0, len(points) - 1, POINTS).round().astype(int)]
 
 
 def _plain(number: float) -> float | None:
-    return round(float(number), 5) if np.isfinite(number) else None
+    return round(float(number), DIGITS) if np.isfinite(number) else None
