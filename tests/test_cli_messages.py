@@ -137,6 +137,29 @@ def test_help_lists_every_setting_of_a_run_and_a_protocol(capsys: pytest.Capture
     assert "  batch_size=8\n" in out
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["method=gc,dix3"], "method=gc,dix3: all in one job: method=[gc,dix3]; a job for each of them: dix run -m"),
+        (["model=lenet5,vgg19"], "model=lenet5,vgg19: a job for each of them: dix run -m model=lenet5,vgg19"),
+        (["model", "lenet5"], "'model' is no setting; an override is key=value"),
+        (["method=[gc", "dix3]"], "method=[gc: no viable alternative"),
+        (["model=lenet6"], "no model called 'lenet6'; did you mean 'lenet5'? (`dix list model` shows all)"),
+    ],
+)
+def test_what_is_written_in_another_way_is_answered_with_the_right_one(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", *words]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_command_asks_only_for_words_that_it_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["verify"])
+    assert capsys.readouterr().err.endswith("the following arguments are required: NAME\n")
+
+
 def test_one_job_that_fails_prints_one_line(tmp_path: Path) -> None:
     words = ["run", "model=lenet5", "model.weights=gone.pth", "dataset=mnist"]
     done = subprocess.run([*DIX, *words], cwd=tmp_path, capture_output=True, text=True, check=False)

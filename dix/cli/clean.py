@@ -15,7 +15,7 @@ from dix.cli.words import nearest
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which results, and what of them."""
-    parser.add_argument("results", help="a results folder, or its name under results/")
+    parser.add_argument("results", metavar="NAME", help="a results folder, or its name under results/")
     for name in NAMES:
         parser.add_argument(f"--{name}", metavar="NAME[,NAME]", help=f"only rows of these {_PLURALS[name]}")
     parser.add_argument("--dry-run", action="store_true", help="say what would go, and keep it")

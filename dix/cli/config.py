@@ -24,6 +24,9 @@ from dix.cli.plugins import installed
 from dix.cli.schema import register, type_of
 from dix.cli.words import first_line, nearest
 
+#: Groups of which a job may have several.
+SEVERAL = ("method", "metric", "protocol")
+
 
 def options(group: str, folders: Sequence[Path] = ()) -> list[str]:
     """Names of the configuration files of a group, here and in further folders."""
@@ -124,10 +127,29 @@ class _hydra:
 
 def parsed_overrides(overrides: Sequence[str]) -> list[Override]:
     """Words KEY=VALUE, read by Hydra. Raises ValueError for one that is not of that form."""
+    return [_override(word) for word in overrides]
+
+
+def _override(word: str) -> Override:
+    if "=" not in word and not word.startswith("~"):
+        raise ValueError(f"{word!r} is no setting; an override is key=value, as in model=resnet50 method=[gc,dix3]")
     try:
-        return OverridesParser.create().parse_overrides(list(overrides))
+        [found] = OverridesParser.create().parse_overrides([word])
     except HydraException as error:
-        raise ValueError(f"{first_line(error)} (an override is key=value, as in method=[gc,dix3])") from error
+        raise ValueError(
+            f"{word}: {first_line(error)} (an override is key=value without spaces, or in quotes, as in "
+            "method=[gc,dix3])"
+        ) from error
+    return found
+
+
+def check_single(overrides: Sequence[str]) -> None:
+    """Raise ValueError where an override without brackets has several values, which only a sweep takes."""
+    for each in parsed_overrides(overrides):
+        if each.is_sweep_override():
+            key, _, value = str(each.input_line).partition("=")
+            together = f"all in one job: {key}=[{value}]; " if key in SEVERAL else ""
+            raise ValueError(f"{key}={value}: {together}a job for each of them: dix run -m {key}={value}")
 
 
 def _check_names(folders: Sequence[Path]) -> None:
@@ -149,8 +171,8 @@ def _check_options(overrides: Sequence[Override]) -> None:
             for choice in _choices(override):
                 if choice not in (*known, "null"):
                     raise ValueError(
-                        f"no {group} called {choice!r}{known_as(choice, files(group, folders))}; "
-                        f"`dix list {group}` shows all"
+                        f"no {group} called {choice!r}{known_as(choice, files(group, folders))} "
+                        f"(`dix list {group}` shows all)"
                     )
 
 

@@ -29,7 +29,7 @@ LEADS = (0.2, 0.5, 1.0, 3.0)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which results, and the settings that `dix run run.until=decided` would have."""
-    parser.add_argument("results", help="a results folder, or its name under results/")
+    parser.add_argument("results", metavar="NAME", help="a results folder, or its name under results/")
     parser.add_argument("--alpha", type=float, default=0.05, help="as run.alpha (default .05)")
     parser.add_argument("--least", type=int, default=25, help="as run.least (default 25)")
     parser.add_argument("--compare", choices=sorted(CHOICES), default="pairs", help="as run.compare (default pairs)")

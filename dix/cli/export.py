@@ -27,7 +27,7 @@ _SCHEMA = pa.schema([*((name, pa.string()) for name in NAMES), *(SCHEMA.field(na
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which results, in what form, and where to."""
-    parser.add_argument("results", help="a results folder, or its name under results/")
+    parser.add_argument("results", metavar="NAME", help="a results folder, or its name under results/")
     parser.add_argument("--format", choices=sorted(WRITERS), default="csv", help="default csv")
     parser.add_argument(
         "--output", metavar="FILE", help="where to; - for standard output; default rows.FORMAT in the results folder"

@@ -34,7 +34,8 @@ def main(arguments: argparse.Namespace) -> int:
     groups = [arguments.group] if arguments.group else list(GROUPS)
     unknown = [group for group in groups if group not in GROUPS]
     if unknown:
-        raise ValueError(f"no group called {unknown[0]!r}{nearest(unknown[0], GROUPS)}; there are {', '.join(GROUPS)}")
+        there = nearest(unknown[0], GROUPS) or f"; there are {', '.join(GROUPS)}"
+        raise ValueError(f"no group called {unknown[0]!r}{there}")
     folders = folders_of(arguments)
     if arguments.names:
         _tell(arguments.group, arguments.names, files(arguments.group, folders))
@@ -66,7 +67,7 @@ def _tell(group: str, names: list[str], known: dict[str, Path]) -> None:
     """Print what files say of themselves. Raises ValueError for a name that none has."""
     for name in names:
         if name not in known:
-            raise ValueError(f"no {group} called {name!r}{known_as(name, known)}; `dix list {group}` shows all")
+            raise ValueError(f"no {group} called {name!r}{known_as(name, known)} (`dix list {group}` shows all)")
     print("\n\n".join("\n".join(told(name, known[name])) for name in names))
 
 

@@ -97,7 +97,7 @@ def add_config_dir(parser: argparse.ArgumentParser) -> None:
 
 def add_overrides(parser: argparse.ArgumentParser, about: str, **settings: Any) -> None:
     """Words `key=value` in the namespace's `overrides`, and `--config-dir`."""
-    parser.add_argument("overrides", **{"nargs": "*", "metavar": "KEY=VALUE", "help": about, **settings})
+    parser.add_argument("overrides", **{"nargs": "*", "default": [], "metavar": "KEY=VALUE", "help": about, **settings})
     add_config_dir(parser)
 
 

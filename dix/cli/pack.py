@@ -20,7 +20,7 @@ SUFFIX = ".pack"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to pack, and where."""
-    parser.add_argument("results", help="a results folder, or its name under results/")
+    parser.add_argument("results", metavar="NAME", help="a results folder, or its name under results/")
     parser.add_argument("--output", metavar="FILE", help="the file to write (default NAME.pack here)")
     parser.add_argument("--pictures", action="store_true", help="also pictures and maps, which may be licensed")
     add_config_dir(parser)

@@ -15,7 +15,7 @@ from dix.cli.report import method_labels
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What is renamed, and how."""
-    parser.add_argument("results", help="a results folder, or its name under results/")
+    parser.add_argument("results", metavar="NAME", help="a results folder, or its name under results/")
     parser.add_argument("name", nargs="?", help="the folder's new name, or its new path")
     parser.add_argument("--method", metavar="OLD=NEW", action="append", default=[], help="rename a method in it")
     parser.add_argument("--label", default="", help="with one --method: its printed name, if not the configured one")

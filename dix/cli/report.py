@@ -52,7 +52,7 @@ THESIS_METRICS = {"mf1": "mf1_rows"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to report."""
-    parser.add_argument("results", nargs="?", help="a results folder, or its name under results/")
+    parser.add_argument("results", nargs="?", metavar="NAME", help="a results folder, or its name under results/")
     parser.add_argument("--title", default="", help="printed above the tables")
     parser.add_argument(
         "--table", type=int, metavar="N", help="lay it out as the thesis's Table N (0: whatever is stored)"
@@ -71,7 +71,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.compare:
         return _compare([results_folder(name) for name in arguments.compare], folders_of(arguments))
     if not arguments.results:
-        raise ValueError("dix report: name a results folder, or two with --compare")
+        raise ValueError("name a results folder, or two with --compare, as in `dix report table1`")
     folder = results_folder(arguments.results)
     folders = folders_of(arguments)
     table = write(folder, arguments.title, arguments.table, folders)

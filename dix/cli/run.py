@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from dix.cli.config import CONF, composed, protocols
+from dix.cli.config import CONF, check_single, composed, protocols
 from dix.cli.options import add_overrides, importable, overrides_of
 from dix.cli.output import log_printable, printable_output, tell
 from dix.extras import optional
@@ -73,6 +73,8 @@ def run(overrides: Sequence[str], multirun: bool = False, show: Sequence[str] = 
     config = composed(overrides, several=True)
     sweep = multirun or str(config.hydra.mode).endswith("MULTIRUN")
     words = [*(["-m"] if multirun else []), *show, *overrides]  # Hydra takes no override behind an option
+    if not sweep:
+        check_single(overrides)
     if show:
         _hand_over(words)
         return 0

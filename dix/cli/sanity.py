@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ):
         add_overrides(actions.add_parser(name, help=text, description=text), _OVERRIDES)
     reporting = actions.add_parser("report", help="write tables and figures of a results folder again")
-    reporting.add_argument("results", help="a results folder, or its name under results/")
+    reporting.add_argument("results", metavar="NAME", help="a results folder, or its name under results/")
     add_config_dir(reporting)
 
 

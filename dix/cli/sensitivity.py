@@ -17,7 +17,9 @@ from dix.files import write_atomic
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which results."""
-    parser.add_argument("results", help="a results folder that holds several protocols, or its name under results/")
+    parser.add_argument(
+        "results", metavar="NAME", help="a results folder that holds several protocols, or its name under results/"
+    )
     add_config_dir(parser)
 
 

@@ -17,7 +17,7 @@ from dix.cli.options import add_config_dir, folders_of
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which results, and how to print them."""
-    parser.add_argument("results", help="a results folder, or its name under results/")
+    parser.add_argument("results", metavar="NAME", help="a results folder, or its name under results/")
     parser.add_argument("--json", action="store_true", help="print numbers for programs")
     add_config_dir(parser)
 

@@ -38,7 +38,7 @@ GRID = ("batch_size", "chunk", "limit", "deterministic")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to verify."""
-    parser.add_argument("results", help="a results folder, its name under results/, or a pack")
+    parser.add_argument("results", metavar="NAME", help="a results folder, its name under results/, or a pack")
     parser.add_argument("--sample", type=int, default=10, metavar="K", help="rows to recompute (default 10)")
     parser.add_argument(
         "--seed", type=int, help="of the choice of rows (default 0; of a pack's, one nobody knows before)"
