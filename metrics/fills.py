@@ -7,7 +7,6 @@ from typing import get_args
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 from torch.nn import functional
 
@@ -52,6 +51,8 @@ def _known(colour: Sequence[float] | None) -> Sequence[float]:
 
 def blur(images: Tensor, size: int = 11, sigma: float = 5.0) -> Tensor:
     """Blur as RISE does: a `size`-tap response of a Gaussian filter, padded with the mean colour of ImageNet."""
+    from scipy.ndimage import gaussian_filter1d  # not at the top: it takes most of a second, and few fills blur
+
     impulse = np.zeros(size)
     impulse[size // 2] = 1.0
     taps = images.new_tensor(gaussian_filter1d(impulse, sigma))

@@ -13,7 +13,6 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image, features
 from PIL import __version__ as pillow_version
-from scipy.spatial import Delaunay
 from threadpoolctl import threadpool_limits
 
 CORNERS = ((0, 0, -1, -1), (0, -1, 0, -1))
@@ -46,6 +45,8 @@ def triangles(known: np.ndarray) -> np.ndarray:
     which diagonal four pixels on one circle get depends on the whole set and its order, and the bytes depend on the
     diagonals. A triangle of area 1/2 covers no other pixel (Pick's theorem).
     """
+    from scipy.spatial import Delaunay  # not at the top: no first forward pass need wait for it
+
     points = np.argwhere(known).astype(np.int32)
     corners = points[Delaunay(points).simplices]
     return corners[np.abs(doubled_area(corners[:, 0], corners[:, 1], corners[:, 2])) > 1]

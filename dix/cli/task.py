@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import shlex
 import time
@@ -25,7 +26,7 @@ from dix.bench.store.ledger import RUNNING
 from dix.bench.store.results import ResultStore
 from dix.cli.config import one_protocol, together
 from dix.cli.construct import NOTHING, Given
-from dix.cli.glance import glance
+from dix.cli.floor import beside_the_floor
 from dix.cli.output import tell
 from dix.cli.progress import progress_of
 from dix.cli.session import open_jobs
@@ -126,6 +127,8 @@ def _run(
     print("".join(f"{line}\n" for line in dict.fromkeys(said)), end="")
     for job, outcome in zip(jobs, outcomes, strict=True):
         _say(job, outcome, begun)
+    beside = beside_the_floor(jobs, outcomes, wall)
+    print(f"{jobs[0].name}: {beside}\n" if beside else "", end="")
     if not sweep and jobs[0].run.shard[1] == 1:
         _say_scores(jobs, store)
     skipped_all = len(outcomes[0].skipped) == len(jobs[0].methods)
@@ -159,6 +162,9 @@ def _provenance(config: DictConfig, job: Job, outcome: Outcome, wall: float) -> 
         "cost": {
             "images": outcome.images,
             "forwards_of_metrics": outcome.forwards,
+            "passes": round(outcome.passes, 1),
+            "seconds_a_pass": round(outcome.pass_seconds, 5) if math.isfinite(outcome.pass_seconds) else None,
+            "encoded_files": outcome.files,
             "seconds": {key: round(value, 3) for key, value in sorted(outcome.seconds.items())},
             "wall_seconds": round(wall, 3),
         },
@@ -205,6 +211,8 @@ def _say(job: Job, outcome: Outcome, begun: float) -> None:
 
 def _say_scores(jobs: Sequence[Job], store: ResultStore) -> None:
     """The scores of a job that stands alone, and the command for the rest: of a sweep's, others are still to come."""
+    from dix.cli.glance import glance  # imports the tables, for which no first forward need wait
+
     lines = [line for job in jobs for line in ("", *glance(job, store))]
     folder = store.folder.parent
     name = folder.name if folder.resolve() == (Path("results") / folder.name).resolve() else str(folder)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from dix.models.carried import CarriedFile
+from dix.models.unfilled import unfilled
 
 Variant = Literal["lite0", "lite1", "lite2"]
 
@@ -59,7 +60,7 @@ def build_network(variant: Variant = "lite0") -> nn.Module:
     if variant not in RELEASES:
         raise ValueError(f"variant: expected one of {', '.join(RELEASES)}, got {variant!r}")
     stored = torch.load(io.BytesIO(RELEASES[variant].source.read()), map_location="cpu", weights_only=True)
-    with torch.device("meta"):
+    with unfilled():
         network = timm.create_model(f"tf_efficientnet_{variant}", pretrained=False)
     network.load_state_dict(_renamed(stored, network.state_dict()), strict=True, assign=True)
     return network.eval()

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from dix.files import write_atomic
+from dix.models.unfilled import unfilled
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class FewShotHead:
         """One layer on the raw token: weight / std, and bias - (weight / std) @ mean. Draws no random numbers."""
         weight = self.weight.astype(np.float64) / self.std
         bias = self.bias - weight @ self.mean
-        layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+        with unfilled():
+            layer = nn.Linear(weight.shape[1], weight.shape[0])
         state = {"weight": torch.from_numpy(weight).float(), "bias": torch.from_numpy(bias).float()}
         layer.load_state_dict(state, assign=True)
         return layer

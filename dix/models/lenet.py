@@ -7,6 +7,8 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
+from dix.models.unfilled import unfilled
+
 IMAGE_SIZE = 32  #: pixels a side
 
 
@@ -16,7 +18,7 @@ def build_network(seed: int = 0, num_classes: int = 10, in_channels: int = 1) ->
     The stages are named modules and none works in place: `bn2` gives the features [B, 16, 10, 10] before the ReLU,
     `relu2` after it. Weights follow torch's default distribution, drawn from a generator seeded with `seed`.
     """
-    with torch.device("meta"):
+    with unfilled():
         network = nn.Sequential(OrderedDict([*_features(in_channels), *_classifier(num_classes)]))
     network.to_empty(device="cpu")
     _initialise(network, torch.Generator().manual_seed(seed))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dix.classifier import Classifier, Weights
 from dix.models.looked import looked
+from dix.models.unfilled import unfilled
 
 
 class CellBrightness(nn.Module):
@@ -34,7 +35,7 @@ class CellBrightness(nn.Module):
 
 def _built(side: int, grid: int, gain: float) -> CellBrightness:
     """The network with its weights; no random number is drawn."""
-    with torch.device("meta"):
+    with unfilled():
         network = CellBrightness(side, grid)
     network.to_empty(device="cpu")
     with torch.no_grad():

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from dix.extras import optional
 from dix.models.carried import CarriedFile
+from dix.models.unfilled import unfilled
 
 if TYPE_CHECKING:
     import onnx
@@ -53,7 +54,7 @@ def build_backbone() -> nn.Module:
     Raises ValueError where the package that carries the weights is missing or its file is not the known one.
     """
     graph = optional("onnx", "embedded").load_model_from_string(SOURCE.read()).graph
-    with torch.device("meta"):
+    with unfilled():
         network: Any = timm.create_model(_TIMM_NAME, pretrained=False, num_classes=0, img_size=IMAGE_SIZE)
     network.load_state_dict(_state(graph), strict=True, assign=True)
     for block in network.blocks:

@@ -17,6 +17,8 @@ class Outcome:
     failed: methods that raised or changed what others see, with the message. unread: images that could not be read,
     with the reason. silent: images that nothing can be scored for, with the reason.
     right: by labelled image, whether the clean prediction is its label.
+    passes: through the network for all jobs of a run, in forward passes of one image; noted with the first job (see
+    `dix.bench.run.meter`). pass_seconds: of the fastest one; infinite where none was timed. files: encoded by probes.
     trouble: why nothing that was asked for can be counted, or "".
     first_forward: when the model had seen its first batch, by `time.perf_counter`; None where it saw none.
     """
@@ -30,6 +32,9 @@ class Outcome:
     unread: dict[str, str] = field(default_factory=dict)
     silent: dict[str, str] = field(default_factory=dict)
     right: dict[str, bool] = field(default_factory=dict)
+    passes: float = 0.0
+    pass_seconds: float = float("inf")
+    files: int = 0
     trouble: str = ""
     first_forward: float | None = None
 

@@ -36,7 +36,7 @@ from dix.bench.run.seals import Memory
 from dix.bench.store.cells import StoredCell
 from dix.bench.store.columns import Row
 from dix.datasets.loader import Batch
-from dix.metrics.api import Case, Prediction
+from dix.metrics.api import Case, Prediction, Trace
 from dix.passes import halving
 from dix.seeding import generator
 
@@ -124,6 +124,7 @@ class _Pass:
         self.shares = [_Share(lane, step, batch) for lane, step in work]
         self.thorough = thorough
         self.contents = dict(zip(batch.ids, batch.contents, strict=True))
+        self.sizes: set[tuple[int, ...]] = set()  # of files that were encoded for the batch
 
     def run(self) -> list[Findings]:
         """All that the jobs want, method after method, so that one method's maps are in memory at a time."""
@@ -199,6 +200,15 @@ class _Pass:
                     scorer = self._scorer(method, share, kept)  # nothing that a failing metric saw is seen by the next
                 else:
                     share.found.rows += self._rows(share, method, metric, kept, scores)
+        shares[0].lane.outcome.files += sum(map(self._files, scorer.traces.values()))
+
+    def _files(self, trace: Trace) -> int:
+        """How many files a probe encoded for one method's maps; those that all maps share have the same sizes."""
+        sizes = trace.side.get("bytes")
+        columns = set() if sizes is None else set(map(tuple, sizes.T.tolist()))
+        new = columns - self.sizes
+        self.sizes |= new
+        return sum(map(len, new))
 
     def _scorer(self, method: str, share: _Share, made: Maps) -> Scorer:
         explainer, prepared, resize = share.job.methods[method], share.prepared, share.job.protocol.map_resize

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import joblib
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
 T = TypeVar("T")
 Floats = NDArray[np.float64]
@@ -283,8 +283,10 @@ def few_note(n: int, level: float) -> str:
 
 def exact_proportion(value: Floats, level: float) -> tuple[float, float]:
     """The exact interval, in percent, of the share of n values that are 100 (C. Clopper and E. Pearson, 1934)."""
+    from scipy.stats import binomtest  # a second to import, which few tables need
+
     hits = int(np.count_nonzero(value))
-    bounds = stats.binomtest(hits, len(value)).proportion_ci(level, method="exact")
+    bounds = binomtest(hits, len(value)).proportion_ci(level, method="exact")
     return 100 * float(bounds.low), 100 * float(bounds.high)
 
 

@@ -1,0 +1,83 @@
+"""Passes are counted as they run, and a run's end says how it compares with what they alone would cost."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from support import engine_jobs as parts
+from support.small_networks import pixels, small_cnn
+from torch import nn
+
+from dix.baselines.controls import Random
+from dix.bench.run.evaluate import evaluate
+from dix.bench.run.meter import counting
+from dix.bench.run.outcome import Outcome
+from dix.bench.run.speed import flops, forward_flops
+from dix.bench.store.results import ResultStore
+from dix.cli.floor import beside_the_floor
+from dix.explainer import Dix
+from dix.metrics.information import Aic, Sic
+from dix.passes import Passes
+
+
+def test_passes_are_those_that_counting_every_operation_finds() -> None:
+    """Against operations counted one by one: whole passes there and back, tails of the network, and copies of it."""
+    classifier = small_cnn("resnet")
+    images, whole = pixels(2), forward_flops(classifier, pixels(1))
+
+    def work() -> None:
+        with torch.no_grad():
+            classifier.logits(images)
+        leaf = images.clone().requires_grad_()
+        torch.autograd.grad(classifier.logits(leaf).sum(), leaf)
+        Dix(depth=2).explain(Passes(classifier, images))
+        copy.deepcopy(classifier.network)(images)
+
+    work()  # tails are recorded once
+    expected = flops(work) / whole
+    before = [dict(module._forward_hooks) for module in classifier.network.modules()]
+    with counting(classifier.network) as meter:
+        work()
+    assert meter.passes == pytest.approx(expected, rel=0.02)
+    assert 0 < meter.fastest < 10
+    assert [dict(module._forward_hooks) for module in classifier.network.modules()] == before
+
+
+def test_a_network_that_hooks_would_slow_down_is_not_counted() -> None:
+    network = nn.TransformerEncoderLayer(8, 2)
+    with counting(network) as meter:
+        network(torch.zeros(1, 3, 8))
+    assert meter.passes == 0
+    assert meter.fastest == float("inf")
+
+
+def test_files_that_all_maps_of_an_image_share_count_once(tmp_path: Path) -> None:
+    """2 images: of each a blurred and a whole file, and one for each of 3 thresholds and 2 methods' maps."""
+    methods = {"one": parts.Brightness(), "other": Random()}
+    thresholds = (0.1, 0.3, 0.6)
+    metrics = {"sic": Sic(thresholds), "aic": Aic(thresholds)}
+    made = dataclasses.replace(parts.job(methods=methods, limit=2), metrics=metrics)
+    outcome = evaluate(made, ResultStore(tmp_path))
+    assert outcome.files == 2 * (2 + 3 * 2)
+
+
+def test_a_run_is_compared_with_its_passes_and_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """100 passes of 0.2 s and 400 files of 0.1 s on two cores cost 40 s; the run took 50."""
+    outcome = Outcome(passes=100.0, pass_seconds=0.2, files=400)
+    monkeypatch.setattr("dix.cli.floor._encoding", lambda jobs: 0.1)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    line = beside_the_floor([parts.job()], [outcome, Outcome()], 50.0)
+    assert line.startswith("took 50 s, 1.25 times what its 100 passes (200.0 ms each) and 400 encoded files (100 ms")
+    assert beside_the_floor([parts.job()], [outcome], 10.0) == ""
+    assert beside_the_floor([parts.job()], [Outcome()], 100.0) == ""
+
+
+def test_the_encoder_is_timed_on_the_runs_own_images() -> None:
+    from dix.cli.floor import _encoding
+
+    assert _encoding([dataclasses.replace(parts.job(), metrics={"sic": Sic((0.1, 0.5))})]) > 0
+    assert _encoding([parts.job()]) == 0
