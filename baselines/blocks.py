@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dix.baselines.attention import lacks_attention
 from dix.classifier import Classifier
+from dix.look import is_batch_second
 from dix.maps import grid
 from dix.passes import Passes
 from dix.split import module_named
@@ -34,7 +35,13 @@ def lacks_alike_blocks(classifier: Classifier) -> str:
         return reason
     if classifier.attention and classifier.attention.places:
         return "needs blocks that all see the same tokens; a block of this model sees other tokens than the first"
-    return ""
+    return lacks_batch_first(classifier)
+
+
+def lacks_batch_first(classifier: Classifier) -> str:
+    """Why the blocks hand on other tokens than [B, T, C], or ""; runs the network on an image."""
+    second = is_batch_second(classifier.network, classifier.input_size, block_names(classifier))
+    return "needs blocks that hand on tokens [B, T, C]; those of this model are [T, B, C]" if second else ""
 
 
 def on_patches(passes: Passes, values: Tensor) -> Tensor:

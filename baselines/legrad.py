@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dix.baselines.attention import lacks_attention
-from dix.baselines.blocks import block_names
+from dix.baselines.blocks import block_names, lacks_batch_first
 from dix.capture import capturing
 from dix.classifier import Classifier
 from dix.look import output_shapes
@@ -43,7 +43,7 @@ class LeGrad:
 
     def unsupported(self, classifier: Classifier) -> str:
         """Why this classifier cannot be explained, or ""."""
-        if reason := lacks_attention(classifier):
+        if reason := lacks_attention(classifier) or lacks_batch_first(classifier):
             return reason
         if self.start_layer >= len(classifier.attention_layers):
             return f"has {len(classifier.attention_layers)} blocks, none with index start_layer={self.start_layer}"

@@ -252,7 +252,9 @@ class Classifier:
         looked = (
             {"layouts": {name: str(layout) for name, layout in sorted(self.layouts.items())}} if self.layouts else {}
         )
-        reads = {"readout": list(self.readout)} if self.attention and self.readout != (0,) else {}
+        reads: dict[str, object] = {"readout": list(self.readout)} if self.attention and self.readout != (0,) else {}
+        if self.readout and max(self.readout) >= self.prefix_tokens:
+            reads["skips"] = "left out"  # rows of a time when rollouts had them are others
         placed = {"places": [list(place) for place in self.attention.places]} if self.attention else {}
         return {
             "name": self.name,

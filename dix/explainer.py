@@ -195,7 +195,8 @@ class Rollout:
     """Gradient Rollout (thesis Sec. 4.1; Abnar & Zuidema 2020 on gradient-weighted attention).
 
     R = (E_B + I) ... (E_2 + I)(E_1 + I), later blocks on the left; the row of CLS (the mean of the rows that the head
-    reads, where it reads others) without the entries of the prefix tokens, shaped as the grid of patches.
+    reads, where it reads others) without the entries of the prefix tokens, shaped as the grid of patches. Where the
+    head reads patches, each has its share by skips alone, whatever the image: that is left out, as CLS's own entry is.
 
     Attributes:
         residual: Add the identity, for the skip connection.
@@ -210,24 +211,56 @@ class Rollout:
 
     def patches(self, passes: Passes, e: Tensor) -> Tensor:
         """[M, h, w] relevance of the patches for E [M, blocks, T, T]."""
-        row = self.read_row(e, passes.classifier.readout)[:, passes.classifier.prefix_tokens :]
-        return grid(row, passes.size)
+        readout, before = passes.classifier.readout, passes.classifier.prefix_tokens
+        row = self.read_row(e, readout) if max(readout) < before else self.attended_row(e, readout)
+        return grid(row[:, before:], passes.size)
 
     def read_row(self, e: Tensor, readout: Sequence[int] = (0,)) -> Tensor:
         """[M, T] the mean of the rows of R with the indices `readout`; CLS alone: the first row."""
-        row = torch.zeros_like(e[:, 0, 0])
-        row[:, list(readout)] = 1 / len(readout)
+        row = _start(e, readout)
         if not self.product:
             return torch.stack([self._step(row, e[:, block]) for block in range(e.shape[1])]).sum(dim=0)
         for block in reversed(range(e.shape[1])):
             row = self._step(row, e[:, block])
         return row
 
-    def _step(self, row: Tensor, e: Tensor) -> Tensor:
-        """row (E + I), with rows scaled first if asked for (one of zeros stays so); E [M, T, T] is never copied."""
+    def attended_row(self, e: Tensor, readout: Sequence[int]) -> Tensor:
+        """[M, T] of that row what some attention has handed on: without what skips alone carry.
+
+        It is summed by itself: where attention adds little (fresh layer scales: 1e-12), nothing of it is left in a sum
+        with the skips' 1 / |readout|.
+        """
+        skips, attended = _start(e, readout), torch.zeros_like(e[:, 0, 0])
+        if not self.product:
+            parts = [_handed_on(self._scaled(skips, e[:, block]), e[:, block]) for block in range(e.shape[1])]
+            return torch.stack(parts).sum(dim=0)
+        for block in reversed(range(e.shape[1])):
+            skips, attended = (self._scaled(row, e[:, block]) for row in (skips, attended))
+            handed = _handed_on(skips + attended, e[:, block])
+            skips, attended = skips * float(self.residual), attended * float(self.residual) + handed
+        return attended
+
+    def _scaled(self, row: Tensor, e: Tensor) -> Tensor:
+        """The row's entries over the sums of the rows of E + I, if asked for (rows of zeros stay so)."""
         mixed = e.sum(dim=-1) + float(self.residual)
-        scaled = row / mixed.where(mixed > 0, torch.ones_like(mixed)) if self.normalise_rows else row
-        return torch.einsum("mt,mts->ms", scaled, e) + (scaled if self.residual else 0)
+        return row / mixed.where(mixed > 0, torch.ones_like(mixed)) if self.normalise_rows else row
+
+    def _step(self, row: Tensor, e: Tensor) -> Tensor:
+        """row (E + I), with rows scaled first if asked for."""
+        scaled = self._scaled(row, e)
+        return _handed_on(scaled, e) + (scaled if self.residual else 0)
+
+
+def _handed_on(row: Tensor, e: Tensor) -> Tensor:
+    """[M, T] of a row [M, T] times E [M, T, T], which is never copied."""
+    return torch.einsum("mt,mts->ms", row, e)
+
+
+def _start(e: Tensor, readout: Sequence[int]) -> Tensor:
+    """[M, T] what the head reads of tokens of E [M, blocks, T, T], all of them alike."""
+    row = torch.zeros_like(e[:, 0, 0])
+    row[:, list(readout)] = 1 / len(readout)
+    return row
 
 
 @dataclass(frozen=True)

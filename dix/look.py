@@ -55,17 +55,29 @@ def look(network: nn.Module, size: int, names: Sequence[str] | None = None) -> l
 
     network: maps normalised images [B, 3, size, size] to logits. names: of the modules to watch; None: all.
     """
+    images = spotted(size)
+    sights, unsure = _looked(network, images, names)
+    if unsure:  # as many tokens as images: one image more tells which axis is which
+        sights, _ = _looked(network, torch.cat([images, images[:1]]), names)
+    return sights
+
+
+def _looked(network: nn.Module, images: Tensor, names: Sequence[str] | None) -> tuple[list[Sight], bool]:
+    """What `look` returns; and whether an output may have its images along either of its first two axes."""
     seen: dict[str, Sight] = {}
     runs: Counter[str] = Counter()
-    before = _Before()
+    before, unsure = _Before(), False
 
     def note(name: str, output: object) -> None:
+        nonlocal unsure
         runs[name] += 1
-        seen[name] = replace(seen[before.name], name=name) if before.is_same(output) else sight(name, output)
+        unsure = unsure or (isinstance(output, Tensor) and output.ndim == 3 and output.shape[:2] == (len(images),) * 2)
+        known = before.is_same(output)
+        seen[name] = replace(seen[before.name], name=name) if known else sight(name, output, len(images))
         before.keep(name, output)
 
-    watch(network, size, names, note)
-    return [one for name, one in seen.items() if runs[name] == 1]
+    _watch(network, images, names, note)
+    return [one for name, one in seen.items() if runs[name] == 1], unsure
 
 
 def watch(network: nn.Module, size: int, names: Sequence[str] | None, note: Callable[[str, object], None]) -> None:
@@ -119,6 +131,17 @@ def output_shapes(network: nn.Module, size: int, names: Sequence[str]) -> dict[s
     return found
 
 
+def is_batch_second(network: nn.Module, size: int, names: Sequence[str]) -> bool:
+    """Whether any of these modules returns tokens [T, B, C], before the images."""
+    found: list[bool] = []
+
+    def note(_: str, output: object) -> None:
+        found.append(isinstance(output, Tensor) and batch_first(output, 1) is not output)
+
+    _watch(network, spotted(size)[:1], names, note)
+    return any(found)
+
+
 def _watch(
     network: nn.Module, images: Tensor, names: Sequence[str] | None, note: Callable[[str, object], None]
 ) -> None:
@@ -152,12 +175,13 @@ def batch_first(output: Tensor, images: int) -> Tensor:
     return output.transpose(0, 1) if second else output
 
 
-def sight(name: str, output: object) -> Sight:
-    """What a module returned for `spotted` images, looked at."""
-    if isinstance(output, Tensor) and (turned := batch_first(output, 1 + len(SPOTS))) is not output:
-        return replace(sight(name, turned), second=True)
-    if not isinstance(output, Tensor) or len(output) != 1 + len(SPOTS) or not output.is_floating_point():
+def sight(name: str, output: object, images: int = 1 + len(SPOTS)) -> Sight:
+    """What a module returned for `spotted` images, looked at; of more images, the first that many."""
+    if isinstance(output, Tensor) and (turned := batch_first(output, images)) is not output:
+        return replace(sight(name, turned, images), second=True)
+    if not isinstance(output, Tensor) or output.ndim == 0 or len(output) != images or not output.is_floating_point():
         return Sight(name, None, 0, False, ())
+    output = output[: 1 + len(SPOTS)]
     shape = tuple(output.shape[1:])
     if is_attention(output):
         return Sight(name, None, 0, True, shape)

@@ -19,7 +19,7 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,7 +32,7 @@ from dix.baselines.attention import Gae
 from dix.baselines.cam import GradCam
 from dix.baselines.fullgrad import FullGrad
 from dix.baselines.lift import LiftCam
-from dix.baselines.orientation import is_right, orientation
+from dix.baselines.orientation import RIGHT, best_map, orientation
 from dix.baselines.t_attr import TransformerAttribution
 from dix.classifier import Classifier, Weights
 from dix.explainer import Dix, Explainer, PathIntegral
@@ -57,6 +57,8 @@ METHODS: dict[str, Explainer] = {
     "T-Attr": TransformerAttribution(),
     "DIX-C": CarriedDix(depth=1, path=PathIntegral(steps=1)),
 }
+#: Begins a cell of a row none of whose maps follows the patch.
+ASTRAY = "**does not follow**"
 HEADER = ("architecture", "layers", "attention", "orientation", *METHODS)
 #: The smallest of most families; by library, without attention and with it.
 CONVOLUTIONAL = {
@@ -122,7 +124,8 @@ def _write(rows: Mapping[str, str]) -> None:
     """Put the table into the page, in the order of ARCHITECTURES."""
     order = [_key(name) for name in ARCHITECTURES]
     sorted_rows = [rows[key] for key in sorted(rows, key=lambda key: order.index(key) if key in order else len(order))]
-    table = "\n".join([_made(), "", _row(HEADER), _row([":--"] * len(HEADER)), *sorted_rows])
+    head = [_made(), _summary(sorted_rows), "", _row(HEADER), _row([":--"] * len(HEADER))]
+    table = "\n".join([*head, *sorted_rows])
     within = re.compile(rf"(?<={re.escape(MARKS[0])}\n).*?(?={re.escape(MARKS[1])})", re.DOTALL)
     write_atomic(PAGE, within.sub(lambda _: f"{table}\n", PAGE.read_text(encoding="utf-8")))
 
@@ -133,6 +136,21 @@ def _made() -> str:
     versions = [f"{name} {version(name)}" for name in libraries if find_spec(name.removesuffix("_torch"))]
     return (
         f"Methods tried: {', '.join(METHODS)}; other methods have no column. Last written with {', '.join(versions)}."
+    )
+
+
+def _summary(rows: Sequence[str]) -> str:
+    """How many rows there are, how many transformers have DIX, and on how many architectures the patch is followed."""
+    cells = [dict(zip(HEADER, map(str.strip, row.split("|")[1:-1]), strict=True)) for row in rows]
+    named = {_key(f"{library}:{name}") for library, names in TRANSFORMERS.items() for name in names.split()}
+    ours = [one for one in cells if one["architecture"] in named]
+    without = [f"{one['architecture']} ({one['DIX3'] or one['layers']})" for one in ours if one["DIX3"][:4] != "runs"]
+    share, shown = 1 - len(without) / max(1, len(ours)), [one for one in cells if one["orientation"]]
+    right = sum(not one["orientation"].startswith(ASTRAY) for one in shown)
+    return (
+        f"{len(rows)} architectures. DIX3 runs on {len(ours) - len(without)} of {len(ours)} transformers ({share:.0%})"
+        f"{'; not on ' if without else ''}{', '.join(without)}. A map follows the patch on {right} of {len(shown)} "
+        "architectures that have layers."
     )
 
 
@@ -163,9 +181,13 @@ def _attention(classifier: Classifier) -> str:
 
 
 def _orientation(classifier: Classifier) -> str:
+    """Of the layer `last` and one class; where nothing of these follows, the first map of other layers and classes."""
     found = orientation(classifier)
     said = ", ".join(f"{name} {value:.2f}" for name, value in found.items())
-    return said if is_right(found) else f"**does not follow**: {said}"
+    if max((value for what, value in found.items() if what != "layer"), default=0.0) >= RIGHT:
+        return said
+    name, value = best_map(classifier)
+    return f"{said}; {name} {value:.2f}" if value >= RIGHT else f"{ASTRAY}: {said}; best {name} {value:.2f}"
 
 
 def _tried(method: Explainer, classifier: Classifier) -> str:
@@ -192,7 +214,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "convnext": {"hidden_sizes": [16, 32, 64, 128], "depths": [1, 1, 1, 1]},
     "swin": {"embed_dim": 24, "depths": [2, 2, 2, 2]},
     "vit": _SMALL_VIT,
-    "deit": _SMALL_VIT,
+    "deit": {**_SMALL_VIT, "architectures": ["DeiTForImageClassification"]},
     "beit": _SMALL_VIT,
     "dinov2": _SMALL_VIT,
 }

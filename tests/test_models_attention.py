@@ -16,6 +16,7 @@ from support.transformers import (
     HEADS,
     METHODS,
     PATCH,
+    RECENT,
     SIDE,
     cait,
     convit,
@@ -131,6 +132,45 @@ def test_every_method_runs_or_says_why_it_does_not(network: str, method: Explain
         assert all(len(one.unique()) > 1 for one in both)
         alone = method.explain(Passes(classifier, images()[1:], ids=["1"]))
         torch.testing.assert_close(both[1:], alone, rtol=0, atol=1e-4 * float(both.abs().max()))
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_recent_methods_run_or_say_why_they_do_not(network: str) -> None:
+    classifier = seen(NETWORKS[network])
+    for name, method in RECENT.items():
+        reason = method.unsupported(classifier)
+        assert reason.startswith(REFUSED.get((network, name), "")), name
+        assert bool(reason) == ((network, name) in REFUSED), f"{name}: {reason}"
+        if not reason:
+            both = method.explain(Passes(classifier, images()))
+            assert both.shape[-1] in (GRID, SIDE)
+            assert all(len(one.unique()) > 1 for one in both), name
+            alone = method.explain(Passes(classifier, images()[1:], ids=["1"]))
+            torch.testing.assert_close(both[1:], alone, rtol=0, atol=1e-4 * float(both.abs().max()))
+
+
+#: By network and method, how the reason begins why it does not run.
+REFUSED = {
+    ("tokens before the batch", "legrad"): "needs blocks that hand on tokens [B, T, C]",
+    ("tokens before the batch", "token_tm"): "needs blocks that hand on tokens [B, T, C]",
+    ("tokens before the batch", "libra_grad"): "needs blocks that hand on tokens [B, T, C]",
+    ("cait", "token_tm"): "needs blocks that all see the same tokens",
+    ("cait", "grad_eclip"): "needs a last block whose attention is one product",
+    ("cait", "libra_grad"): "needs blocks that all see the same tokens",
+    ("convit", "token_tm"): "needs blocks that all see the same tokens",
+    ("convit", "libra_grad"): "needs blocks that all see the same tokens",
+    ("convit", "attn_lrp"): "relevance propagation has no rule for TensorBase.div_",
+    **{
+        (network, name): reason
+        for network in ("siglip", "siglip with registers")
+        for name, reason in {
+            "legrad": "needs blocks that return tokens of equal channels",
+            "token_tm": "needs blocks that all see the same tokens",
+            "grad_eclip": "needs a last block whose attention is one product",
+            "libra_grad": "needs blocks that all see the same tokens",
+        }.items()
+    },
+}
 
 
 @pytest.mark.parametrize("network", NETWORKS)

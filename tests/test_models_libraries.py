@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 import torch
 from support.random_weights import seeded
-from support.transformers import CLASSES, DIM, HEADS, METHODS, PATCH, SIDE, timm_vit
+from support.transformers import CLASSES, DIM, HEADS, METHODS, PATCH, RECENT, SIDE, timm_vit
 from torch import Tensor, nn
 
 from dix.classifier import Classifier
@@ -95,18 +95,27 @@ def test_transformers_is_explained(hugging_face: Classifier, name: str) -> None:
     runs(hugging_face, METHODS[name])
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_transformers_and_timm_give_the_same_maps_with_the_same_weights(hugging_face: Classifier, name: str) -> None:
+@pytest.fixture(scope="module")
+def timms(hugging_face: Classifier) -> Classifier:
+    """timm's with the same weights."""
     network = seeded(lambda: timm_vit(norm_layer=Norm))
     network.load_state_dict(as_timm(hugging_face.network.state_dict()))
     blocks = [f"blocks.{i}.norm1" for i in (2, 1, 0)]
-    other = Classifier(
+    return Classifier(
         "timm", network, mean=[0.5] * 3, std=[0.5] * 3, input_size=SIDE, kind="vit", weights=hugging_face.weights,
         layers=dict(zip(("last", "second", "third"), blocks, strict=True)), label_space=None,
     )  # fmt: skip
-    one, expected = (Passes(classifier, images()) for classifier in (hugging_face, other))
+
+
+@pytest.mark.parametrize("name", [*METHODS, *RECENT])
+def test_transformers_and_timm_give_the_same_maps_with_the_same_weights(
+    hugging_face: Classifier, timms: Classifier, name: str
+) -> None:
+    method = (METHODS | RECENT)[name]
+    assert method.unsupported(hugging_face) == ""
+    one, expected = (Passes(classifier, images()) for classifier in (hugging_face, timms))
     torch.testing.assert_close(one.logits, expected.logits, rtol=1e-5, atol=1e-5)
-    maps, right = METHODS[name].explain(one), METHODS[name].explain(expected)
+    maps, right = method.explain(one), method.explain(expected)
     torch.testing.assert_close(maps, right, rtol=0, atol=1e-4 * float(right.abs().max()))
 
 

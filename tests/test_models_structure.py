@@ -17,9 +17,9 @@ from torchvision.models import SwinTransformer
 from dix.baselines.attention import Gae
 from dix.baselines.cam import GradCam
 from dix.classifier import Classifier, Weights
-from dix.explainer import Dix, Explainer, PathIntegral
+from dix.explainer import Dix, Explainer, PathIntegral, Rollout
 from dix.layout import CHANNELS_FIRST, BatchSecond, ChannelsLast, Layout, Tokens
-from dix.look import SPOTS, follows, sight, spotted
+from dix.look import SPOTS, follows, look, sight, spotted
 from dix.models.structure import Structure, structure
 from dix.passes import Passes
 
@@ -98,7 +98,7 @@ def test_what_the_head_reads_is_seen(name: str) -> None:
 
 
 def test_gae_of_a_network_that_pools_its_patches_by_hand() -> None:
-    """R = the product of (E_b + I); the mean of the patches' rows: Chefer et al. 2021b for a mean readout."""
+    """R = the product of (E_b + I), without I, what skips carry; the mean of the patches' rows: Chefer et al. 2021b."""
     build, before, _ = READOUTS["registers, mean of patches"]
     network = seeded(build)
     classifier = classifier_of(network, structure(network, SIDE))
@@ -107,9 +107,26 @@ def test_gae_of_a_network_that_pools_its_patches_by_hand() -> None:
     for name in classifier.attention_layers:
         e = (passes.gradient(name) * passes.activation(name)).relu().mean(dim=1)
         expected = expected + e @ expected
-    rows = expected[:, before:, before:].mean(dim=1).view(2, 8, 8)
+    rows = (expected - torch.eye(68))[:, before:, before:].mean(dim=1).view(2, 8, 8)
     # Sums of 68 products in four blocks, all positive: roundings grow by some 300 units in the last place at most.
-    torch.testing.assert_close(Gae().explain(passes), rows, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(Gae().explain(passes), rows, rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.parametrize("size", [1e-1, 1e-13])
+@pytest.mark.parametrize("normalise", [True, False], ids=["rows of one", "rows as they are"])
+@pytest.mark.parametrize("residual", [True, False], ids=["skips", "no skips"])
+def test_a_mean_of_patches_leaves_out_what_skips_carry(residual: bool, normalise: bool, size: float) -> None:
+    """By dense matrices in double precision, block after block: R = D + T, where D is what skips carry alone."""
+    e = size * torch.rand(2, 3, 7, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    eye = torch.eye(7, dtype=torch.float64)
+    d, t = eye, torch.zeros(2, 7, 7, dtype=torch.float64)
+    for block in e.unbind(dim=1):
+        scale = 1 / (block.sum(dim=-1, keepdim=True) + residual) if normalise else 1.0
+        d, t = scale * residual * d, scale * ((block + residual * eye) @ t + block @ d)
+    expected = t[:, 2:].mean(dim=1)
+    found = Rollout(residual=residual, normalise_rows=normalise).attended_row(e.float(), range(2, 7))
+    # All terms are positive: a few hundred roundings of single precision. Least values are cut off below 1e-38.
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-36)
 
 
 @pytest.mark.parametrize("name", [*HIERARCHIES, *ALIKE])
@@ -181,6 +198,27 @@ def test_tokens_before_the_batch_lie_over_the_image_too() -> None:
     torch.testing.assert_close(passes.activation("second"), own.permute(0, 3, 1, 2))
     said = passes.classifier.tail("second").logits(passes.activation("second"), passes.context("second"))
     torch.testing.assert_close(said, passes.logits, rtol=1e-5, atol=1e-5)
+
+
+class Few(nn.Module):
+    """As many tokens as images are looked at, before or behind the batch: 2 x 2 patches and three that are none."""
+
+    def __init__(self, second: bool) -> None:
+        super().__init__()
+        self.patches, self.block, self.head = nn.Conv2d(3, 24, 32, 32), nn.Linear(24, 24), nn.Linear(24, 5)
+        self.second = second
+
+    def forward(self, images: Tensor) -> Tensor:
+        patches = self.patches(images).flatten(2).transpose(1, 2)
+        tokens = torch.cat([patches.new_zeros(len(images), 1 + len(SPOTS) - 4, 24), patches], dim=1)
+        inside = self.block(tokens.transpose(0, 1) if self.second else tokens)
+        return self.head(inside.mean(dim=0 if self.second else 1))
+
+
+@pytest.mark.parametrize("second", [True, False])
+def test_as_many_tokens_as_images_are_told_apart(second: bool) -> None:
+    [seen] = [one for one in look(seeded(lambda: Few(second)), SIDE) if one.name == "block"]
+    assert (seen.layout, seen.shape, seen.second) == (Tokens(3, 2, 2), (7, 24), second)
 
 
 def test_named_layers_are_looked_at_too() -> None:

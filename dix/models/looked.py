@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -48,7 +49,7 @@ def _take(network: nn.Module, size: int) -> tuple[tuple[object, _Sigmoids], list
     try:
         return _run(network, size), []
     except Exception as error:
-        grey = network.register_forward_pre_hook(lambda _m, args: (args[0].mean(dim=1, keepdim=True), *args[1:]))
+        grey = network.register_forward_pre_hook(_greyed)
         try:
             return _run(network, size), ["grey input"]
         except Exception:
@@ -91,7 +92,7 @@ def _unpacked(network: nn.Module, answer: object, sigmoids: _Sigmoids) -> tuple[
     for name, applies, change in _CHANGES:
         if applies(answer) and (name != SIGMOID or sigmoids.ended_in(answer)):
             answer = change(answer)
-            network.register_forward_hook(lambda _m, _a, output, change=change: change(output))
+            network.register_forward_hook(partial(_changed, change))
             done.append(name)
     if not isinstance(answer, Tensor) or answer.ndim != 2 or len(answer) != 1:
         shape = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
@@ -99,6 +100,14 @@ def _unpacked(network: nn.Module, answer: object, sigmoids: _Sigmoids) -> tuple[
             f"model: expected logits [1, classes] for one image, got {shape}; wrap the network in a module"
         )
     return answer, done
+
+
+def _greyed(_network: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (args[0].mean(dim=1, keepdim=True), *args[1:])
+
+
+def _changed(change: Callable[[object], object], _network: nn.Module, _args: object, output: object) -> object:
+    return change(output)
 
 
 def _in_mapping(output: object) -> bool:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from dix.look import MOST_BEFORE, Sight, is_between_places, look, output_shapes,
 from dix.models.attending import attention_between
 from dix.models.fresh import woken
 from dix.models.scattered import with_orders
+from dix.models.sketch import Unlike, sketch
 from dix.models.visible import conceal, is_revealed, reveal
 from dix.split import Split
 
@@ -40,14 +41,41 @@ def structure(network: nn.Module, size: int, layers: Mapping[str, str] | None = 
     layers: module names by alias; None: the last three stages are found. A stage ends with the last module on the way
     to the logits that returns a resolution, where modules that hold three resolutions or more are taken apart. The
     layers of a Vision Transformer are what its last three attention modules read (behind the last one, patch tokens no
-    longer reach a class token).
+    longer reach a class token). Equal networks are looked at once in a process.
 
     Raises ValueError where a named layer does not exist or lies nowhere in the image, and where none is found.
     """
-    if layers:
-        known = _named(network, size, layers)
-        if not any(isinstance(layout, Tokens | BatchSecond) for layout in known.values()):
-            return Structure("cnn", dict(layers), _unusual(known))
+    known = _named(network, size, layers) if layers else {}
+    if layers and not any(isinstance(layout, Tokens | BatchSecond) for layout in known.values()):
+        return Structure("cnn", dict(layers), _unusual(known))
+    try:
+        asked = _Asked(sketch(network), size, tuple((layers or {}).items()), [(network, known)])
+    except Unlike:
+        return _found(network, size, layers or {}, known)
+    found = _answered(asked)
+    if found.attention and not {*found.attention.layers} <= {name for name, _ in network.named_modules()}:
+        reveal(network, _one_image(network, size))  # of an equal network it was known already
+    return found
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A question about a network: equal for networks with equal sketches. about: the network, until it is answered."""
+
+    sketch: Hashable
+    size: int
+    layers: tuple[tuple[str, str], ...]
+    about: list[tuple[nn.Module, Mapping[str, Layout | None]]] = field(compare=False)
+
+
+@lru_cache(maxsize=16)
+def _answered(asked: _Asked) -> Structure:
+    network, known = asked.about.pop()
+    return _found(network, asked.size, dict(asked.layers), known)
+
+
+def _found(network: nn.Module, size: int, layers: Mapping[str, str], known: Mapping[str, Layout | None]) -> Structure:
+    """By looking; known: how the named layers lie."""
     reveal(network, _one_image(network, size))
     awake = woken(network, size)
     sights = look(awake, size)
@@ -65,7 +93,8 @@ def structure(network: nn.Module, size: int, layers: Mapping[str, str] | None = 
     if layers:
         return Structure("cnn", dict(layers), _unusual(known), lacks=lacks)
     conceal(awake)
-    own = [one for one in sights if not is_revealed(one.name)]
+    feeding = _feeding(sights)
+    own = [one for one in sights if not is_revealed(one.name) and one.name not in feeding]
     found = _stages(awake, size, own)
     if len(found.layers) < len(ALIASES):
         found = _stages(awake, size, with_orders(awake, size, own))
@@ -151,6 +180,19 @@ def _read_by_attention(sights: Sequence[Sight], attention: Attention) -> dict[st
         outside = [one.name for one in before if not one.name.startswith(inside)]
         if outside:
             found[alias] = outside[-1]
+    return found
+
+
+def _feeding(sights: Sequence[Sight]) -> set[str]:
+    """What makes queries, keys and values: inside the module that computes attention, before its matrices are there.
+
+    No stage ends with these. Where attention reduces the places (LeViT, MViT) they are the last of their resolution.
+    """
+    found = set()
+    for i, matrix in enumerate(sights):
+        around = matrix.name.rpartition(".")[0]
+        if matrix.attention and around:
+            found |= {one.name for one in sights[:i] if one.name.startswith(f"{around}.")}
     return found
 
 

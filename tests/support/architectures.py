@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from math import isqrt
 
 import timm
+import torch
 import torchvision
 from timm import models
 from timm.layers.norm import GroupNorm1
@@ -168,7 +170,31 @@ SMALL: dict[str, tuple[int, Callable[[], nn.Module]]] = {
 
 def small(name: str) -> Classifier:
     """One of them, of seeded random weights, looked at."""
-    size, build = SMALL[name]
+    return _looked(name, *SMALL[name])
+
+
+def local_levit() -> Classifier:
+    """LeViT (16, 8 and 4 places to a side) whose position biases let each query read what is near, as trained ones may.
+
+    They start at nil. Its attention that reduces the places has no skip: with fresh weights it mixes all alike.
+    """
+
+    def build() -> nn.Module:
+        network = models.Levit(
+            128, num_classes=CLASSES, embed_dim=(24, 32, 40), key_dim=8, depth=(1, 1, 1), num_heads=(2, 2, 2),
+            stem_type="s8",
+        )  # fmt: skip
+        for module in network.modules():
+            if isinstance(module, models.levit.Attention | models.levit.AttentionDownsample):
+                index = torch.arange(module.attention_biases.shape[1])  # of a distance, down and to the right
+                side = isqrt(len(index))
+                module.attention_biases.data -= 3.0 * ((index // side) ** 2 + (index % side) ** 2)
+        return network
+
+    return _looked("timm levit_128s", 128, build)
+
+
+def _looked(name: str, size: int, build: Callable[[], nn.Module]) -> Classifier:
     with seeded_initialisation(0):
         network = build()
     made = Classifier(

@@ -10,8 +10,13 @@ from torch import Tensor, nn
 from torchvision.models import VisionTransformer as TorchvisionViT
 
 from dix.baselines.attention import AttentionRollout, Gae
+from dix.baselines.attn_lrp import AttnLrp
 from dix.baselines.cam import GradCam
+from dix.baselines.grad_eclip import GradEclip
+from dix.baselines.legrad import LeGrad
+from dix.baselines.libra import LibraGrad
 from dix.baselines.t_attr import TransformerAttribution
+from dix.baselines.token_tm import TokenTm
 from dix.classifier import Classifier, Weights
 from dix.explainer import Dix, Explainer, PathIntegral
 from dix.models.looked import looked
@@ -27,6 +32,16 @@ METHODS: dict[str, Explainer] = {
     "gae": Gae(),
     "rollout": AttentionRollout(),
     "t_attr": TransformerAttribution(),
+}
+
+#: Methods of 2022 to 2025, which go through a network's own operations.
+RECENT: dict[str, Explainer] = {
+    "legrad": LeGrad(),
+    "token_tm": TokenTm(),
+    "grad_eclip": GradEclip(),
+    "libra_grad": LibraGrad(),
+    "attn_lrp": AttnLrp(),
+    "cp_lrp": AttnLrp(softmax=False),
 }
 
 
