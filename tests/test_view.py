@@ -23,6 +23,7 @@ from dix.bench.run.gallery import kept_images, stored_map
 from dix.bench.store.results import ResultStore
 from dix.bench.view import pictures
 from dix.bench.view.fills import canvas, fill_of
+from dix.bench.view.scores import Scores
 from dix.bench.view.server import Server
 from dix.bench.view.site import CHUNK, Site
 from dix.cli import main
@@ -160,6 +161,15 @@ def test_masked_pixels_become_what_the_metrics_see(fill: Any) -> None:
 def test_the_fill_is_that_of_the_scores_whoever_wrote_them(metrics: Any, model: Any, found: Any) -> None:
     assert fill_of([{"identity": {"metric": metric, "model": model}} for metric in metrics]) == found
     assert fill_of([{"identity": 3}, {"identity": {"metric": []}}]) == ("black", ())
+
+
+def test_a_methods_own_colour_is_handed_on(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = ResultStore(results)
+    own = {"gc": {"colour": "#12ab9F"}}
+    cells = [{**cell, "printed": {**cell["printed"], **own.get(str(cell["method"]), {})}} for cell in store.cells()]
+    monkeypatch.setattr(store, "cells", lambda: cells)
+    [group] = store.groups()
+    assert {one.name: one.colour for one in Scores(store, group).methods if one.colour} == {"gc": "#12ab9F"}
 
 
 def test_pixels_that_are_left_out_have_no_colour() -> None:

@@ -31,11 +31,15 @@ DIGITS = 5
 
 @dataclass(frozen=True)
 class Named:
-    """A method or metric: its name, its label, and a method's role or a metric's better direction."""
+    """A method or metric: its name, its label, and a method's role or a metric's better direction.
+
+    colour: that a method's configuration gives it, or "".
+    """
 
     name: str
     label: str
     kind: str
+    colour: str = ""
 
 
 class Scores:
@@ -53,7 +57,9 @@ class Scores:
         self.cells = {str(c["cell"]): (str(c["method"]), str(c["metric"])) for c in records}
         printed = {str(c["method"]): c.get("printed", {}) for c in records}
         labels = told_apart({n: str(p.get("label", n)) for n, p in printed.items()})
-        self.methods = [Named(n, labels[n], str(p.get("role", ""))) for n, p in sorted(printed.items())]
+        self.methods = [
+            Named(n, labels[n], str(p.get("role", "")), str(p.get("colour", ""))) for n, p in sorted(printed.items())
+        ]
         about = {str(c["metric"]): c.get("printed", {}) for c in records}
         self.metrics = [
             Named(n, str(p.get("metric_label", n)), str(p.get("better", ""))) for n, p in sorted(about.items())

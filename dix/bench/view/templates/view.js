@@ -212,6 +212,10 @@
     for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
     return made;
   };
+  const coloured = (line, method) => {
+    if (/^#[0-9a-f]{6}$/i.test(method.colour)) line.style.setProperty("--c", method.colour);
+    return line;
+  };
   const chart = (metric, rows) => {
     const here = group(), lines = [], W = 360, H = 230, L = 38, R = 8, T = 10, B = 24;
     here.methods.forEach((method, k) => {
@@ -233,7 +237,7 @@
       const points = curve.map((v, i) => (v === null ? null : `${(L + (W - L - R) * i / (curve.length - 1)).toFixed(1)},${y(v).toFixed(1)}`)).filter(Boolean);
       const line = part("g", { class: `curve k${k % COLOURS} d${Math.floor(k / COLOURS) % DASHES}${here.methods[k].kind === "proposed" ? " ours" : ""}`, "data-method": here.methods[k].name });
       line.append(part("path", { d: `M${points.join(" ")}` }));
-      svg.append(line);
+      svg.append(coloured(line, here.methods[k]));
     }
     const figure = make("figure", null, { class: "panel" });
     figure.append(make("figcaption", metric.label), svg);
@@ -270,7 +274,7 @@
       const label = make("label"), box = make("input", null, { type: "checkbox" }), svg = part("svg", { viewBox: "0 0 26 10" });
       const line = part("g", { class: `curve k${k % COLOURS} d${Math.floor(k / COLOURS) % DASHES}` });
       line.append(part("path", { d: "M1 5H25" }));
-      svg.append(line);
+      svg.append(coloured(line, method));
       box.checked = true;
       box.addEventListener("change", () => {
         for (const drawn of find("curves").querySelectorAll("g[data-method]")) {
