@@ -26,7 +26,7 @@ def at_most(probability: np.ndarray) -> np.ndarray:
 
 
 #: Of the one probability that a row keeps, a chart shows the distribution over images; equal for ADP and PIC.
-MASKED = Axis(PROBABILITIES, "probability under the mask; up: share of images with at most so much", at_most)
+MASKED = Axis(PROBABILITIES, "probability p under the mask; up: images with at most p", at_most)
 
 
 def clean_probability(drop: np.ndarray, masked: np.ndarray) -> np.ndarray:

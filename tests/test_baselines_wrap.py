@@ -7,6 +7,7 @@ import importlib.util
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -329,3 +330,13 @@ def test_the_list_says_what_libraries_offer(capsys: pytest.CaptureFixture[str]) 
         assert f"{word}\n" in said
     assert "not FeaturePermutation: it permutes the images" in said
     assert main(["list", "model", "--libraries"]) == 1
+
+
+def test_the_table_of_libraries_has_all_that_they_offer_and_says_what_runs() -> None:
+    """At least thirty methods on both embedded networks; where one does not run, its reason."""
+    text = Path(__file__).resolve().parents[1].joinpath("docs", "libraries.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.count(" | ") == 3][2:]
+    told = {method.split(",")[0].split(" with")[0] for _, method, *_ in rows}
+    assert {name for offer in offers() for name in offer.names} <= told
+    assert sum(all(word.startswith("runs, ") for word in networks) for _, _, *networks in rows) >= 30
+    assert [row for row in rows if not all(re.match(r"runs, |no: \w+", word) for word in row[2:])] == []

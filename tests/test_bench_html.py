@@ -246,6 +246,7 @@ def test_a_curve_of_one_point_becomes_a_distribution_or_no_panel():
     rows = pd.concat([rows_of("gc", name, [0.0, 100.0, 0.0, 0.0], curve=masked) for name in ("adp", "pic")])
     [panel] = curves.curve_panels(Evidence(rows), Plan({"adp": Adp(), "pic": Pic()}))
     assert panel.metric == "adp"
+    assert len(panel.axis.label) <= 60  # what a chart is wide enough for
     [line] = panel.lines
     at = dict(zip(panel.axis.x, line.mean, strict=True))
     assert [at[x] for x in (0.0, 0.1, 0.48, 0.5, 0.9, 1.0)] == [0, 0.25, 0.25, 0.75, 1, 1]
