@@ -10,14 +10,16 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pytest
-from support.packs import forged, listed, made_pack, made_store, members_of, packed, sealed
+from support.packs import QUICK, forged, listed, look, made_pack, made_store, members_of, packed, sealed
 
 from dix.bench.share import container
 from dix.bench.share.container import BadPack, fits, read
 from dix.bench.share.pack import looked_into, unpack
 from dix.bench.share.shape import misfit
+from dix.bench.share.summaries import summaries_of
 from dix.bench.store.columns import SCHEMA
 from dix.bench.store.results import ResultStore
+from dix.bench.tables.build import scores
 from dix.cli import main
 
 
@@ -35,6 +37,19 @@ def test_what_comes_out_is_what_went_in(whole: Path, tmp_path: Path) -> None:
     for kind in ("jobs", "origins", "clean"):
         assert before.read_json(kind) == after.read_json(kind)
     assert after.damaged() == []
+
+
+def test_scores_alone_are_those_of_the_whole_table(tmp_path: Path) -> None:
+    """A pack's summaries are made without the tests, ranks and claims of a report."""
+    found = look(made_store(tmp_path / "made"))
+    [plan] = found.plans.values()
+    names = ("model", "dataset", "protocol", "method", "metric")
+    alone, together = (
+        sorted(summaries_of(cells), key=lambda one: tuple(one[name] for name in names))
+        for cells in (scores(found.evidence, plan, QUICK), found.table.cells.values())
+    )
+    assert len(alone) == 12
+    assert alone == together
 
 
 def test_equal_stores_give_equal_bytes(whole: Path, tmp_path: Path) -> None:

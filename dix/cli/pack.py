@@ -12,7 +12,7 @@ from dix.bench.share.summaries import summaries_of
 from dix.bench.store.results import ResultStore
 from dix.cli.folders import results_folder
 from dix.cli.options import add_config_dir, folders_of
-from dix.cli.report import result_set
+from dix.cli.report import stored_scores
 
 #: How the files end.
 SUFFIX = ".pack"
@@ -32,7 +32,7 @@ def main(arguments: argparse.Namespace) -> int:
     name = re.sub(r"[^A-Za-z0-9_.+=-]+", "_", folder.resolve().name).lstrip("._-+=")[:100] or "results"
     target = Path(arguments.output or f"{name}{SUFFIX}")
     store = ResultStore(folder)
-    summaries = summaries_of(result_set(store, folders_of(arguments)).table)
+    summaries = summaries_of(stored_scores(store, folders_of(arguments)))
     print("\n".join(described(pack(store, target, name, summaries, with_pictures=arguments.pictures))))
     return 0
 

@@ -55,7 +55,7 @@ def made_pack(folder: Path, name: str = "made", **run: Any) -> Path:
 
 def packed(store: ResultStore, target: Path, name: str = "made") -> Path:
     """A pack of any store."""
-    return pack(store, target, name, summaries_of(look(store).table)).path
+    return pack(store, target, name, summaries_of(look(store).table.cells.values())).path
 
 
 def look(store: ResultStore) -> ResultSet:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,9 @@ Summary = Mapping[str, Any]
 _NAMES = ("model", "dataset", "protocol", "method", "metric")
 
 
-def summaries_of(table: Table) -> list[dict[str, Any]]:
+def summaries_of(cells: Iterable[TableCell]) -> list[dict[str, Any]]:
     """Every measured cell's score with its interval and images, NaN as None."""
-    return [_summary(cell) for cell in table.with_status("measured")]
+    return [_summary(cell) for cell in cells if cell.status == "measured"]
 
 
 def _summary(cell: TableCell) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def _plain(number: float) -> float | None:
 
 def inconsistencies(said: Sequence[Summary], table: Table) -> list[str]:
     """What a pack says of its scores that its rows do not give, a line each; none where all is reproduced."""
-    found = {_key(one): one for one in summaries_of(table)}
+    found = {_key(one): one for one in summaries_of(table.cells.values())}
     told = {_key(one): one for one in said}
     lines = [f"{_title(key)}: no row gives it" for key in sorted(told.keys() - found.keys())]
     lines += [f"{_title(key)}: its rows give a score that is not told" for key in sorted(found.keys() - told.keys())]

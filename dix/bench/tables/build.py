@@ -28,21 +28,8 @@ def build(evidence: Evidence, plan: Plan, bootstrap: Bootstrap | None = None) ->
 
     Raises ValueError where a stored metric is unknown or an image has two rows in one cell.
     """
-    bootstrap = bootstrap or Bootstrap()
-    stored = samples.read(evidence.rows)
-    stored |= samples.derive(stored, plan.metrics)
-    layout = plan.layout or stored_layout(stored, evidence.skips, plan)
-    unknown = sorted(set(layout.metrics) - set(plan.metrics))
-    if unknown:
-        raise ValueError(f"expected metrics among {sorted(plan.metrics)}, got {unknown}")
-    context = Context(
-        plan,
-        layout,
-        bootstrap,
-        skip_reasons(evidence.skips, layout, plan.metrics),
-        evidence.provenance.get("incomparable", {}),
-        percentages(stored),
-    )
+    stored, context = _read(evidence, plan, bootstrap or Bootstrap())
+    layout, bootstrap = context.layout, context.bootstrap
     cells, claims = _filled(stored, context)
     return Table(
         title=plan.title,
@@ -58,6 +45,26 @@ def build(evidence: Evidence, plan: Plan, bootstrap: Bootstrap | None = None) ->
         proposed=tuple(plan.proposed),
         controls=tuple(plan.controls),
     )
+
+
+def scores(evidence: Evidence, plan: Plan, bootstrap: Bootstrap | None = None) -> list[TableCell]:
+    """The measured cells of the same table with score and interval alone: tests, ranks and claims take most time."""
+    stored, context = _read(evidence, plan, bootstrap or Bootstrap())
+    measured = {key: one for block in context.layout.blocks for key, one in measure(block, stored, context).items()}
+    return [_cell(key, measured, context) for key in measured]
+
+
+def _read(evidence: Evidence, plan: Plan, bootstrap: Bootstrap) -> tuple[dict[Key, Sample], Context]:
+    """The samples of all rows and of derived metrics, and what every cell is computed with."""
+    stored = dict(samples.read(evidence.rows))
+    stored |= samples.derive(stored, plan.metrics)
+    layout = plan.layout or stored_layout(stored, evidence.skips, plan)
+    unknown = sorted(set(layout.metrics) - set(plan.metrics))
+    if unknown:
+        raise ValueError(f"expected metrics among {sorted(plan.metrics)}, got {unknown}")
+    skips = skip_reasons(evidence.skips, layout, plan.metrics)
+    incomparable = evidence.provenance.get("incomparable", {})
+    return stored, Context(plan, layout, bootstrap, skips, incomparable, percentages(stored))
 
 
 def _filled(stored: Mapping[Key, Sample], context: Context) -> tuple[dict[Key, TableCell], list[Tested]]:
