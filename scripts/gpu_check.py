@@ -1,7 +1,8 @@
 """Prove on a machine with a GPU what can only be proven there; writes one page and its numbers into results/gpu.
 
     python scripts/gpu_check.py                 # everything, on the machine's GPU: some ten minutes
-    python scripts/gpu_check.py --device cpu    # the same steps where there is none: tells only that they run
+    python scripts/gpu_check.py --device cpu --images 1 --methods gc,dix1 --networks efficientnet_lite0 --batch 1
+                                                # the same steps where there is none: tells only that they run
 
 Steps: the test suite's device part; every method and metric on the device against the processor; two runs on the
 device, row by row, and their memory; passes a second in every way that the device offers, beside its measured peak; and
@@ -32,6 +33,7 @@ from dix.cli.session import open_job
 SLOW = {"rise", "score_cam", "gig_pair", "ig_pair", "big_pair"}
 METRICS = ["neg", "pos", "ins", "deletion", "adp", "pic", "sic", "aic", "pa", "map", "miou", "mf1"]
 NETWORKS = ["resnet101", "convnext_base", "densenet201", "vit_base", "vit_small", "efficientnet_lite0"]
+MODELS = ["efficientnet_lite0", "vit_small_embedded"]
 ROW = ["protocol", "dataset", "model", "method", "metric", "image"]
 
 
@@ -42,14 +44,20 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--images", type=int, default=5, help="photos of the agreement (default 5)")
     parser.add_argument("--batch", type=int, default=32, help="images of the passes that are timed (default 32)")
     parser.add_argument("--methods", help="only these in the agreement, separated by commas")
+    parser.add_argument("--models", default=",".join(MODELS), help="of the agreement")
     parser.add_argument("--networks", default=",".join(NETWORKS), help="that are timed")
+    parser.add_argument("--steps", default=",".join(STEPS), help=f"only these: {', '.join(STEPS)}")
     parser.add_argument("--out", type=Path, default=Path("results/gpu"))
     given = parser.parse_args(words)
+    unknown = [name for name in given.steps.split(",") if name not in STEPS]
+    if unknown:
+        parser.error(f"--steps: expected some of {', '.join(STEPS)}, got {', '.join(unknown)}")
     device = runtime.choose_device(given.device)
     given.out.mkdir(parents=True, exist_ok=True)
     page = [f"# Checked on {runtime.machine(device)}", "", f"Commit {runtime.git_commit()}, torch {torch.__version__}."]
     fine = True
-    for title, step in STEPS.items():
+    for name in given.steps.split(","):
+        title, step = STEPS[name]
         print(f"== {title}", flush=True)
         lines, held = step(given, device)
         fine &= held
@@ -73,7 +81,7 @@ def tests(given: argparse.Namespace, device: torch.device) -> tuple[list[str], b
 def agreement(given: argparse.Namespace, device: torch.device) -> tuple[list[str], bool]:
     """The same job on the processor and twice on the device: largest differences of rows, in points."""
     lines, fine = [], True
-    for model in ("efficientnet_lite0", "vit_small_embedded"):
+    for model in given.models.split(","):
         cpu, first, again = (_rows(given, model, name) for name in ("cpu", str(device), str(device)))
         fine &= len(cpu) > 0 and first.equals(again)
         lines += [f"{model}: {len(cpu):,} rows; two runs on {device} are {'' if first.equals(again) else 'NOT '}equal."]
@@ -133,11 +141,11 @@ def table1(given: argparse.Namespace, device: torch.device) -> tuple[list[str], 
 
 
 Step = Callable[[argparse.Namespace, torch.device], tuple[list[str], bool]]
-STEPS: dict[str, Step] = {
-    "Tests": tests,
-    "Agreement and determinism": agreement,
-    "Passes a second": speed,
-    "Table 1": table1,
+STEPS: dict[str, tuple[str, Step]] = {
+    "tests": ("Tests", tests),
+    "agreement": ("Agreement and determinism", agreement),
+    "speed": ("Passes a second", speed),
+    "table1": ("Table 1", table1),
 }
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from support.small_networks import pixels, small_cnn
 from torch import nn
 
 from dix.baselines.controls import Random
+from dix.bench.run import meter
 from dix.bench.run.evaluate import evaluate
-from dix.bench.run.meter import counting
 from dix.bench.run.outcome import Outcome
 from dix.bench.run.speed import flops, forward_flops
 from dix.bench.store.results import ResultStore
@@ -24,8 +24,9 @@ from dix.metrics.information import Aic, Sic
 from dix.passes import Passes
 
 
-def test_passes_are_those_that_counting_every_operation_finds() -> None:
+def test_passes_are_those_that_counting_every_operation_finds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Against operations counted one by one: whole passes there and back, tails of the network, and copies of it."""
+    monkeypatch.setattr(meter, "LEAST_WEIGHTS", 1)
     classifier = small_cnn("resnet")
     images, whole = pixels(2), forward_flops(classifier, pixels(1))
 
@@ -40,19 +41,21 @@ def test_passes_are_those_that_counting_every_operation_finds() -> None:
     work()  # tails are recorded once
     expected = flops(work) / whole
     before = [dict(module._forward_hooks) for module in classifier.network.modules()]
-    with counting(classifier.network) as meter:
+    with meter.counting(classifier) as counted:
         work()
-    assert meter.passes == pytest.approx(expected, rel=0.02)
-    assert 0 < meter.fastest < 10
+    assert counted.passes == pytest.approx(expected, rel=0.02)
+    assert 0 < counted.fastest < 10
     assert [dict(module._forward_hooks) for module in classifier.network.modules()] == before
 
 
-def test_a_network_that_hooks_would_slow_down_is_not_counted() -> None:
-    network = nn.TransformerEncoderLayer(8, 2)
-    with counting(network) as meter:
-        network(torch.zeros(1, 3, 8))
-    assert meter.passes == 0
-    assert meter.fastest == float("inf")
+def test_small_networks_and_those_that_hooks_would_change_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    small, other = small_cnn("resnet"), small_cnn("resnet")
+    other.network.encoder = nn.TransformerEncoderLayer(8, 2)
+    for classifier, least in ((small, 10**9), (other, 1)):
+        monkeypatch.setattr(meter, "LEAST_WEIGHTS", least)
+        with meter.counting(classifier) as counted:
+            classifier.logits(pixels(1))
+        assert (counted.passes, counted.fastest) == (0, float("inf"))
 
 
 def test_files_that_all_maps_of_an_image_share_count_once(tmp_path: Path) -> None:

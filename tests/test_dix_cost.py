@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from support.small_networks import CNNS, VIT_SIDE, pixels, small_cnn, small_vit
 from torch import nn
 
-from dix.bench.run.speed import Speed, as_text, bench, flops, forward_equivalents, forward_flops, literal_dix
-from dix.explainer import Dix, PathIntegral
+from dix.baselines.path import IntegratedGradients
+from dix.bench.run.speed import (
+    HEADER,
+    Effort,
+    Speed,
+    bench,
+    flops,
+    forward_equivalents,
+    forward_flops,
+    literal_dix,
+    shortened,
+)
+from dix.explainer import Dix, Explainer, PathIntegral
 from dix.models import zoo
 from dix.passes import Passes
 from dix.released import Released
@@ -129,21 +142,35 @@ def test_there_is_no_literal_way_for_transformers() -> None:
 
 
 def test_a_bench_has_a_row_for_each_method_and_one_for_all() -> None:
-    models = {"cnn": small_cnn("resnet"), "vit": small_vit()}
     methods = {"dix2": Dix(depth=2), "dix1_released": Released(depth=1)}
-    found = list(bench(models, methods, batch=2))
-    assert [(row.model, row.method) for row in found] == [
-        ("cnn", "dix2"),
-        ("cnn", "dix1_released"),
-        ("cnn", "dix2 + dix1_released"),
-        ("vit", "dix2"),
-    ]
-    assert [row.literal > 0 for row in found] == [True, False, False, False]
-    assert all(row.images_per_second > 0 for row in found)
-    assert found[0].ratio == found[0].images_per_second / found[0].literal
-    assert as_text(found).count("\n") == 4
+    [dix2, released, both] = bench(small_cnn("resnet"), methods, Effort(batch=2))
+    assert [row.method for row in (dix2, released, both)] == ["dix2", "dix1_released", "dix2 + dix1_released"]
+    assert dix2.literal > 0
+    assert math.isnan(released.literal)
+    assert both.passes <= dix2.passes + released.passes
+    assert min(row.seconds for row in (dix2, released, both)) > 0
+    [only] = bench(small_vit(), methods, Effort(batch=2))  # the release is for CNNs
+    assert (only.method, math.isnan(only.literal)) == ("dix2", True)
+
+
+def test_long_paths_are_timed_in_part_and_scaled_up() -> None:
+    """2 of 6 steps: 3 times what 2 steps cost, the library's 2 s too; DIX's literal way by its passes."""
+    asked: list[int] = []
+
+    def library(name: str, method: Explainer, image: torch.Tensor) -> tuple[float, str]:
+        asked.append(method.steps)  # type: ignore[attr-defined]
+        return 2.0, "a library"
+
+    classifier = small_cnn("resnet")
+    [row] = bench(classifier, {"ig": IntegratedGradients(steps=6)}, Effort(batch=1, steps=2), library)
+    few = forward_equivalents(classifier, IntegratedGradients(steps=2), torch.rand(1, 3, 64, 64))
+    assert row.passes == pytest.approx(3 * few, rel=1e-6)
+    assert (row.library, row.note, asked) == (6.0, "1 / 3 of the steps timed, a library", [2])
+    assert shortened(Dix(), 2) == (Dix(), 1.0)
 
 
 def test_a_row_prints_its_numbers() -> None:
-    row = Speed("m", "dix3", 8, images_per_second=2.0, forward_equivalents=17.25, literal=0.5)
-    assert as_text([row]).splitlines()[1].split() == ["m", "dix3", "8", "2.000", "17.25", "0.500", "4.00"]
+    """Passes of 0.02 s: 16 of them would take 0.32 s, and 0.4 s are 1.25 times as long."""
+    row = Speed("m", "dix3", 8, seconds=0.4, passes=16.0, rate=0.02, literal=2.0)
+    assert str(row).split() == ["dix3", "8", "0.400", "16.00", "0.320", "1.25", "-", "-", "2.000", "5.0"]
+    assert len(HEADER.split()) == 10

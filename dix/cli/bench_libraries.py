@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dix.bench.run.speed import seconds
 from dix.classifier import Classifier
 from dix.explainer import Explainer
-from dix.extras import optional
+from dix.extras import MissingExtra, optional
 from dix.passes import Passes
 
 #: Share of the channels that grad-cam ablates here; its time is scaled to all of them.
@@ -57,6 +58,27 @@ def library_timings(
                 run, share, note = LIBRARIES[name]
                 library = cpu(lambda run=run: run(classifier, images[:1], steps)) / share  # type: ignore[misc]
                 yield LibraryTiming(method.label, _ours(classifier, tried, images), library, note.format(steps=steps))
+
+
+def library_seconds(classifier: Classifier, name: str, method: Explainer, image: Tensor) -> tuple[float, str]:
+    """Seconds of the clock that a method's library takes for an image [1, 3, S, S]; NaN where it has none.
+
+    Its steps are those of `method`. Returns the seconds, and how they were got.
+    """
+    if name not in LIBRARIES:
+        return float("nan"), ""
+    if classifier.device.type != "cpu":
+        return float("nan"), "libraries are asked on a CPU only"
+    run, share, note = LIBRARIES[name]
+    steps = int(getattr(method, "steps", 0))
+    try:
+        _grad_cam(), _saliency()
+    except MissingExtra as error:
+        return float("nan"), str(error)
+    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        spent = seconds(lambda: run(classifier, image, steps), classifier.device)
+    return spent / share, note.format(steps=steps)
 
 
 def _grad_cam() -> Any:
@@ -120,6 +142,13 @@ def _guided(classifier: Classifier, image: Tensor, steps: int) -> None:
     )
 
 
+def _straight(classifier: Classifier, image: Tensor, steps: int) -> None:
+    pixels = classifier.normalise(image)[0].permute(1, 2, 0).numpy()
+    _saliency().IntegratedGradients().GetMask(
+        pixels, _gradients(classifier), x_baseline=np.zeros_like(pixels), x_steps=steps, batch_size=1
+    )
+
+
 def _blur(classifier: Classifier, image: Tensor, steps: int) -> None:
     pixels = classifier.normalise(image)[0].permute(1, 2, 0).numpy()
     _saliency().BlurIG().GetMask(pixels, _gradients(classifier), steps=steps, batch_size=1)
@@ -141,6 +170,7 @@ def _gradients(classifier: Classifier) -> Callable[..., dict[str, np.ndarray]]:
 LIBRARIES: dict[str, tuple[Callable[[Classifier, Tensor, int], None], float, str]] = {
     "ac": (_ablation, ABLATED, f"grad-cam, {ABLATED:.1%} of the channels timed and scaled"),
     "fg": (_full_gradient, 1.0, "grad-cam"),
+    "ig": (_straight, 1.0, "saliency, {steps} steps"),
     "gig": (_guided, 1.0, "saliency, {steps} steps"),
     "gig_alone": (_guided, 1.0, "saliency, {steps} steps"),
     "big": (_blur, 1.0, "saliency, {steps} steps"),

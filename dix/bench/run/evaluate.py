@@ -44,7 +44,7 @@ def evaluate_together(jobs: Sequence[Job], store: ResultStore, progress: Progres
     for job in jobs:
         check_purpose(job.methods, job.metrics, job.run)
         check_removal(job.classifier, job.metrics, job.protocol)
-    with counting(jobs[0].classifier.network) as meter:
+    with counting(jobs[0].classifier) as meter:
         outcomes = _Evaluation(jobs, store).run(progress or (lambda done, total: None))
     outcomes[0].passes, outcomes[0].pass_seconds = meter.passes, meter.fastest
     return outcomes

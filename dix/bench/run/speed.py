@@ -7,9 +7,10 @@ through a part costs as much as its forward pass, or twice that for a product of
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,6 +24,10 @@ from dix.integrate import PHI, baseline, quadrature
 from dix.maps import resize
 from dix.passes import Passes
 from dix.seeding import generator
+
+NAN = float("nan")
+#: Forward passes that are timed, of which the fastest sets the rate.
+RATE_REPEATS = 3
 
 
 class Flops(TorchDispatchMode):
@@ -125,72 +130,147 @@ def _literal_layer(classifier: Classifier, image: Tensor, method: Dix, layer: st
 class Speed:
     """What one method, or several together, costs on one model.
 
-    batch: images explained together. images_per_second: of the best of the repeats. forward_equivalents: F per image.
-    literal: images per second of `literal_dix`, or NaN where there is no such form.
+    batch: images explained together. seconds: an image. passes: forward-equivalents an image. rate: seconds of an image
+    in the fastest clean forward pass. literal: seconds an image of `literal_dix`, library: of the library that people
+    use for this method; NaN where there is none. note: how these were got.
     """
 
     model: str
     method: str
     batch: int
-    images_per_second: float
-    forward_equivalents: float
-    literal: float = float("nan")
+    seconds: float
+    passes: float
+    rate: float
+    literal: float = NAN
+    library: float = NAN
+    note: str = ""
 
     @property
-    def ratio(self) -> float:
-        """How many times as fast as the literal way."""
-        return self.images_per_second / self.literal
+    def floor(self) -> float:
+        """Seconds an image that its passes alone would take."""
+        return self.passes * self.rate
+
+    def __str__(self) -> str:
+        """One line of a table."""
+        ours = f"{self.seconds:9.3f}{self.passes:9.2f}{self.floor:9.3f}{self.seconds / self.floor:7.2f}"
+        others = "".join(f"{_or_dash(other, 10, 3)}{_or_dash(other / self.seconds, 8, 1)}" for other in self._others)
+        return f"{self.method:22}{self.batch:6}{ours}{others}  {self.note}".rstrip()
+
+    @property
+    def _others(self) -> tuple[float, float]:
+        return self.library, self.literal
+
+
+def _or_dash(value: float, width: int, digits: int) -> str:
+    """A number in so many columns, or a dash where there is none."""
+    return "-".rjust(width) if math.isnan(value) else f"{value:{width}.{digits}f}"
+
+
+#: What the columns of `Speed` are: seconds an image, passes, the floor, and how many times as long others take.
+HEADER = (
+    f"{'method':22}{'batch':>6}{'s/image':>9}{'passes':>9}{'floor':>9}{'over':>7}{'library':>10}{'times':>8}"
+    f"{'literal':>10}{'times':>8}"
+)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured. batch: images together. chunk: rows in one pass, at most. repeats: the fastest counts.
+
+    steps: of methods that integrate along a path in more, whose cost is scaled up; 0: all. literal: steps of DIX's
+    literal way on one image, likewise scaled up; 0: leave it out.
+    """
+
+    batch: int = 8
+    chunk: int = 32
+    repeats: int = 1
+    steps: int = 0
+    literal: int = 1
+
+
+#: Seconds that the usual library takes for an image [1, 3, S, S], by the method's name, and how they were got.
+Library = Callable[[str, Explainer, Tensor], tuple[float, str]]
+
+
+def no_library(name: str, method: Explainer, image: Tensor) -> tuple[float, str]:
+    """None is asked."""
+    return NAN, ""
 
 
 def bench(
-    models: Mapping[str, Classifier],
+    classifier: Classifier,
     methods: Mapping[str, Explainer],
-    batch: int = 8,
-    chunk: int = 32,
-    repeats: int = 1,
-    literal_images: int = 1,
+    effort: Effort | None = None,
+    library: Library = no_library,
 ) -> Iterator[Speed]:
-    """Measure every method on every model that it supports, and all of them together, on seeded random pixels.
+    """Measure every method that the model supports, and all of them together, on seeded random pixels.
 
-    literal_images: how many of the images the literal way explains, one at a time, to be timed; 0 leaves it out.
+    Each row is ready as soon as it is measured. All together are measured where no method is scaled up.
     """
-    for model, classifier in models.items():
-        size = classifier.input_size
-        pixels = torch.rand(batch, 3, size, size, generator=generator(0, "speed")).to(classifier.mean)
-        able = {name: method for name, method in methods.items() if not method.unsupported(classifier)}
-        for name, method in able.items():
-            literal = _literal_speed(classifier, method, pixels[:literal_images], repeats)
-            yield _speed(model, name, [method], classifier, pixels, chunk, repeats, literal)
-        if len(able) > 1:
-            nan = float("nan")
-            yield _speed(model, " + ".join(able), list(able.values()), classifier, pixels, chunk, repeats, nan)
+    effort = effort or Effort()
+    size = classifier.input_size
+    pixels = torch.rand(effort.batch, 3, size, size, generator=generator(0, "speed")).to(classifier.mean)
+    rate = forward_rate(classifier, pixels, effort.chunk)
+    able = {name: method for name, method in methods.items() if not method.unsupported(classifier)}
+    shorter = {name: shortened(method, effort.steps) for name, method in able.items()}
+    for name, (method, factor) in shorter.items():
+        row = _speed(classifier, name, [method], pixels, rate, effort, factor)
+        theirs, note = library(name, method, pixels[:1])
+        literal = _literal_seconds(classifier, method, pixels[:1], effort)
+        said = [note] if factor == 1 else [f"1 / {factor:g} of the steps timed", note]
+        yield replace(row, library=theirs * factor, literal=literal, note=", ".join(filter(None, said)))
+    if len(able) > 1 and all(factor == 1 for _, factor in shorter.values()):
+        yield _speed(classifier, " + ".join(able), list(able.values()), pixels, rate, effort, 1.0)
+
+
+def forward_rate(classifier: Classifier, pixels: Tensor, chunk: int) -> float:
+    """Seconds of an image in a clean forward pass of a full chunk, the fastest of three."""
+    rows = pixels.repeat(-(-chunk // len(pixels)), 1, 1, 1)[:chunk]
+    with torch.no_grad():
+        return seconds(lambda: classifier.logits(rows), classifier.device, RATE_REPEATS) / len(rows)
+
+
+def shortened(method: Explainer, steps: int) -> tuple[Explainer, float]:
+    """The method with fewer steps along its path, and how many times as much its own number costs."""
+    own = getattr(method, "steps", 0)
+    if not steps or not isinstance(own, int) or own <= steps:
+        return method, 1.0
+    return replace(method, steps=steps), own / steps  # type: ignore[type-var]
 
 
 def _speed(
-    model: str,
+    classifier: Classifier,
     name: str,
     methods: Sequence[Explainer],
-    classifier: Classifier,
     pixels: Tensor,
-    chunk: int,
-    repeats: int,
-    literal: float,
+    rate: float,
+    effort: Effort,
+    factor: float,
 ) -> Speed:
-    cost = forward_equivalents(classifier, methods, pixels, chunk)
+    """One row. Passes are counted on one image: what one costs depends on neither batch nor chunk."""
+    passes = forward_equivalents(classifier, methods, pixels[:1], effort.chunk)
 
     def run() -> None:
-        passes = Passes(classifier, pixels, chunk=chunk)
+        shared = Passes(classifier, pixels, chunk=effort.chunk)
         for method in methods:
-            method.explain(passes)
+            method.explain(shared)
 
-    return Speed(model, name, len(pixels), len(pixels) / seconds(run, classifier.device, repeats), cost, literal)
+    spent = seconds(run, classifier.device, effort.repeats) / len(pixels)
+    return Speed(classifier.name, name, len(pixels), factor * spent, factor * passes, rate)
 
 
-def _literal_speed(classifier: Classifier, method: Explainer, pixels: Tensor, repeats: int) -> float:
-    has_literal = isinstance(method, Dix) and classifier.kind == "cnn" and method.combine == "mean" and len(pixels) > 0
-    if not isinstance(method, Dix) or not has_literal:
-        return float("nan")
-    return len(pixels) / seconds(lambda: literal_dix(classifier, pixels, method), classifier.device, repeats)
+def _literal_seconds(classifier: Classifier, method: Explainer, image: Tensor, effort: Effort) -> float:
+    """Seconds of the literal way on one image, from some of its steps."""
+    if not isinstance(method, Dix) or not effort.literal or classifier.kind != "cnn" or method.combine != "mean":
+        return NAN
+    part = replace(method, path=replace(method.path, steps=min(effort.literal, method.path.steps)))
+    spent = seconds(lambda: literal_dix(classifier, image, part), classifier.device, effort.repeats)
+    return spent * _literal_passes(method) / _literal_passes(part)
+
+
+def _literal_passes(method: Dix) -> int:
+    """The pass that finds the class, and one forward and back for each layer and step."""
+    return 1 + 2 * method.depth * len(quadrature(method.path.rule, method.path.steps)[0])
 
 
 def seconds(run: Callable[[], object], device: torch.device, repeats: int = 1) -> float:
@@ -209,12 +289,3 @@ def _timed(run: Callable[[], object], device: torch.device) -> float:
 def _synchronise(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def as_text(rows: Sequence[Speed]) -> str:
-    """The rows as a table for a terminal."""
-    lines = [f"{'model':22}{'method':34}{'batch':>6}{'images/s':>10}{'F/image':>9}{'literal/s':>11}{'ratio':>7}"]
-    for row in rows:
-        speeds = f"{row.images_per_second:10.3f}{row.forward_equivalents:9.2f}{row.literal:11.3f}{row.ratio:7.2f}"
-        lines.append(f"{row.model:22}{row.method:34}{row.batch:6}{speeds}")
-    return "\n".join(lines)
