@@ -18,7 +18,7 @@ import yaml
 
 from dix.bench.run.settings import ScoreProtocol
 from dix.cli.config import CONF, files
-from dix.cli.listing import about
+from dix.cli.listing import FACTS, about, facts
 from dix.metrics.api import Case, ImageBatch, Prediction
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -36,13 +36,15 @@ NETWORKS = {"efficientnet_lite0": "CNN (EfficientNet-Lite0)", "vit_small_embedde
 class Part:
     """A method or metric as its YAML file has it.
 
-    kind: "method" or "metric". about: the file's first line. node: class and arguments.
+    kind: "method" or "metric". about: the file's first line. node: class and arguments. facts: its paper, what it was
+    verified against, how it deviates, as far as the file says so.
     """
 
     kind: str
     name: str
     about: str
     node: Mapping[str, Any]
+    facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def target(self) -> type:
@@ -66,7 +68,7 @@ def parts(kind: str) -> dict[str, Part]:
 def part(kind: str, name: str, path: Path) -> Part:
     """The part that a YAML file describes."""
     [node] = yaml.safe_load(path.read_text(encoding="utf-8")).values()
-    return Part(kind, name, about(path), node)
+    return Part(kind, name, about(path), node, facts(path))
 
 
 def folder(kind: str) -> Path:
@@ -129,8 +131,9 @@ def together(family: Sequence[Part]) -> Iterator[str]:
 
 def described(each: Part, like: Part | None = None) -> str:
     """What the code knows of one part. like: another part of its class, described before."""
-    facts = method_facts(each) if each.kind == "method" else metric_facts(each)
-    head = [f"## `{each.name}` {{ #{each.name} }}", "", escaped(each.about), "", *facts, ""]
+    own = method_facts(each) if each.kind == "method" else metric_facts(each)
+    said = [f"- {words}: {escaped(each.facts[key])}" for key, words in FACTS.items() if key in each.facts]
+    head = [f"## `{each.name}` {{ #{each.name} }}", "", escaped(each.about), "", *own, *said, ""]
     words = [f"As [`{like.name}`](#{like.name}), but for:", ""] if like else [*docstring(each.target), ""]
     return "\n".join([*head, *pictures(each), "", *words, *settings(each, like), ""])
 
