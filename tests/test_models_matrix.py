@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,6 +53,10 @@ SHOWN = {
     "open_clip": "libraries.test_open_clip_is_seen_as_timms",
     "tokens before the batch": "attention.test_tokens_before_the_batch_change_no_map",
     "no layer found": "structure.test_a_network_without_places_is_refused",
+    "LeViT's stages, where its attention is local": "matrix.test_levit_lies_right_where_its_attention_is_local",
+    "a mean of patches beside what skips carry": "structure.test_a_mean_of_patches_leaves_out_what_skips_carry",
+    "as many tokens as images": "structure.test_as_many_tokens_as_images_are_told_apart",
+    "recent methods run or say why not": "attention.test_recent_methods_run_or_say_why_they_do_not",
     "a path of one step on deep layers": "matrix.test_dix_runs_on_one_step",
 }
 
@@ -163,6 +168,31 @@ def test_everything_that_went_wrong_once_has_its_test() -> None:
 
 
 PAGE = (Path(__file__).parent.parent / "docs" / "models.md").read_text(encoding="utf-8")
+
+
+#: Of the page's architectures, names of those with attention between tokens or places.
+ATTENDING = re.compile(
+    r"swin|deit|beit|eva02|cait|xcit|hiera|coat|pit_|volo|levit|pvt|twins|edgenext|gcvit|nest|tnt|former_t|former_l|dinov2"
+    r"|[ ._x]vit|ViT|convit|mvit|davit|mobilevit|crossvit"
+)
+
+
+def test_what_the_page_says_of_its_rows() -> None:
+    """Every method runs or has its reason; a map follows the patch everywhere; nine of ten transformers have DIX."""
+    libraries = ("| torchvision ", "| timm ", "| transformers ", "| open_clip ")
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in PAGE.splitlines() if line.startswith(libraries)
+    ]
+    assert len(rows) >= 69
+    for name, layers, _, followed, *methods in rows:
+        if not layers.startswith("refused: "):
+            assert all(cell.startswith(("runs", "no: ")) for cell in methods), name
+            # LeViT's attention without a skip mixes all places while its position biases are nil (`local_levit`).
+            assert "levit" in name or max(map(float, re.findall(r"-?\d\.\d\d", followed))) >= RIGHT, name
+    attending = [row for row in rows if ATTENDING.search(row[0])]
+    explained = [row for row in attending if row[7].startswith("runs")]
+    assert len(explained) >= 0.9 * len(attending)
+    assert f"DIX3 runs on {len(explained)} of {len(attending)} transformers" in PAGE
 
 
 def test_a_third_of_the_page_is_tested() -> None:

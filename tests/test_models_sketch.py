@@ -9,15 +9,16 @@ from types import MethodType
 from typing import Any
 
 import pytest
+import timm
 import torch
 from support.random_weights import seeded
-from support.transformers import SIDE, seen, timm_vit, torchvision_vit
+from support.transformers import SIDE, cait, seen, timm_vit, torchvision_vit
 from torch import Tensor, nn
 
 from dix.look import look
 from dix.models.sketch import Unlike, sketch
 from dix.models.structure import _answered
-from dix.models.visible import MATRICES
+from dix.passes import Passes
 
 
 class Net(nn.Module):
@@ -41,6 +42,11 @@ class Net(nn.Module):
 def conv() -> nn.Module:
     layers = [nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU()]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+
+
+def timm_swin() -> nn.Module:
+    shape = {"img_size": SIDE, "patch_size": 2, "window_size": 4, "embed_dim": 12, "num_classes": 5}
+    return timm.models.SwinTransformer(**shape, depths=(1, 1), num_heads=(3, 3))
 
 
 def hook(*_: object) -> None:
@@ -113,27 +119,42 @@ def test_what_cannot_be_compared_is_not(put: Callable[[Net], Any]) -> None:
         sketch(net)
 
 
-def test_equal_networks_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes at which networks were looked at, in their order."""
+    found: list[int] = []
 
     def counting(network: nn.Module, size: int, *names: Any) -> Any:
-        asked.append(size)
+        found.append(size)
         return look(network, size, *names)
 
     monkeypatch.setattr("dix.models.structure.look", counting)
     _answered.cache_clear()
-    images = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-    one, other = seen(torchvision_vit), seen(torchvision_vit)
+    return found
+
+
+@pytest.mark.parametrize("build", [torchvision_vit, timm_vit, cait, timm_swin, conv])
+def test_equal_networks_are_looked_at_once(build: Callable[[], nn.Module], asked: list[int]) -> None:
+    one, other = seen(build), seen(build)
     assert asked == [SIDE]
-    assert (one.layers, one.layouts, one.attention) == (other.layers, other.layouts, other.attention)
-    assert all(name.endswith(MATRICES) for name in other.attention_layers)
+    assert (one.kind, one.layers, one.layouts, one.attention) == (
+        other.kind,
+        other.layers,
+        other.layouts,
+        other.attention,
+    )
+    images = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     assert torch.equal(one.logits(images), other.logits(images))
-    seen(timm_vit)
-    seen(lambda: torchvision_vit(depth=4))
-    seen(conv)
-    assert len(asked) == 4
+    for classifier in (one, other):
+        passes = Passes(classifier, images)
+        assert all(passes.activation(name).isfinite().all() for name in classifier.attention_layers)
+
+
+def test_other_networks_and_sizes_are_looked_at_anew(asked: list[int]) -> None:
+    for build in (torchvision_vit, lambda: torchvision_vit(depth=4), conv):
+        seen(build)
     seen(conv, side=2 * SIDE)
-    assert len(asked) == 5
+    assert asked == [SIDE] * 3 + [2 * SIDE]
 
 
 def test_a_network_is_not_kept_alive_by_what_is_known_of_it() -> None:

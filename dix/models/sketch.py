@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from enum import Enum
 from functools import partial
 from inspect import isbuiltin, isfunction
 from typing import Any
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 DEPTH = 8
 #: What torch keeps of a module beside its own attributes: weights and parts are gone through for themselves.
 _HELD = ("_parameters", "_buffers", "_modules")
-_PLAIN = (bool, int, float, complex, str, bytes, type, torch.dtype, torch.device, torch.memory_format, type(None))
+_PLAIN = (bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.memory_format, type(None))
 
 
 class Unlike(Exception):
@@ -65,7 +66,8 @@ def _attributes(module: nn.Module) -> Iterator[Hashable]:
 def _comparable(value: Any, depth: int) -> Hashable:
     """A value's own, in a form that is equal only for equal ones. Raises Unlike."""
     kind = type(value)
-    if kind in _PLAIN or (isfunction(value) and value.__closure__ is None) or isbuiltin(value):
+    alone = isinstance(value, type | Enum) or (isfunction(value) and value.__closure__ is None) or isbuiltin(value)
+    if alone or kind in _PLAIN:
         return kind, value
     found = next((into for kinds, into in _FORMS if isinstance(value, kinds)), _held)
     if not depth:
