@@ -18,7 +18,7 @@ from dix.bench.run.evaluate import evaluate
 from dix.bench.run.outcome import Outcome
 from dix.bench.run.speed import flops, forward_flops
 from dix.bench.store.results import ResultStore
-from dix.cli.floor import beside_the_floor
+from dix.cli.floor import _encoding, floor_of
 from dix.explainer import Dix
 from dix.metrics.information import Aic, Sic
 from dix.passes import Passes
@@ -73,14 +73,14 @@ def test_a_run_is_compared_with_its_passes_and_files(monkeypatch: pytest.MonkeyP
     outcome = Outcome(passes=100.0, pass_seconds=0.2, files=400)
     monkeypatch.setattr("dix.cli.floor._encoding", lambda jobs: 0.1)
     monkeypatch.setattr("os.cpu_count", lambda: 2)
-    line = beside_the_floor([parts.job()], [outcome, Outcome()], 50.0)
-    assert line.startswith("took 50 s, 1.25 times what its 100 passes (200.0 ms each) and 400 encoded files (100 ms")
-    assert beside_the_floor([parts.job()], [outcome], 10.0) == ""
-    assert beside_the_floor([parts.job()], [Outcome()], 100.0) == ""
+    found = floor_of([parts.job()], [outcome, Outcome()], 50.0)
+    assert found is not None
+    assert found.times == pytest.approx(1.25)
+    assert str(found).startswith("took 50 s, 1.25 times what its 100 passes (200.0 ms each) and 400 encoded files (100")
+    assert floor_of([parts.job()], [outcome], 10.0) is None
+    assert floor_of([parts.job()], [Outcome()], 100.0) is None
 
 
 def test_the_encoder_is_timed_on_the_runs_own_images() -> None:
-    from dix.cli.floor import _encoding
-
     assert _encoding([dataclasses.replace(parts.job(), metrics={"sic": Sic((0.1, 0.5))})]) > 0
     assert _encoding([parts.job()]) == 0

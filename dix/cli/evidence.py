@@ -12,6 +12,8 @@ from dix.bench.store.status import Status, survey
 from dix.bench.tables import samples
 from dix.bench.tables.table import Evidence
 
+#: What a report says of a run's cost, where its record has it.
+COSTS = ("images", "forwards_of_metrics", "wall_seconds", "times_the_floor")
 #: What is said of images that were computed until all was decided.
 UNTIL_DECIDED = (
     "in a random order, each method and metric until its comparisons were decided: intervals, p-values and marks of "
@@ -70,7 +72,7 @@ def _cost(record: Mapping[str, Any]) -> dict[str, Any]:
         "methods": len(record["config"]["method"]),
         "metrics": len(record["config"]["metric"]),
     }
-    return {**named, **{key: cost[key] for key in ("images", "forwards_of_metrics", "wall_seconds") if key in cost}}
+    return {**named, **{key: cost[key] for key in COSTS if cost.get(key) is not None}}
 
 
 def _images(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:

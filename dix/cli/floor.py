@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import median
 
 from dix.bench.run.job import Job
@@ -19,23 +20,43 @@ LEAST = 30.0
 TIMED = 3
 
 
-def beside_the_floor(jobs: Sequence[Job], outcomes: Sequence[Outcome], wall: float) -> str:
-    """One line, or "" for a short run and on a GPU, where the end of a pass is not seen without waiting for it.
+@dataclass(frozen=True)
+class Floor:
+    """What a run would have cost had it made its passes and encoded its files and nothing else, at its best rates.
 
-    wall: seconds of the run. Passes of the fastest batch follow one another on all cores; files are spread over them.
+    wall: seconds that it took. passes, pass_seconds: forward passes of an image, and the fastest one. files,
+    file_seconds: that probes encoded; 0 s where they were too few to be timed.
     """
-    passes = sum(outcome.passes for outcome in outcomes)
-    files = sum(outcome.files for outcome in outcomes)
+
+    wall: float
+    passes: float
+    pass_seconds: float
+    files: int
+    file_seconds: float
+
+    @property
+    def times(self) -> float:
+        """How many times as long the run took. Passes follow one another on all cores, files are spread over them."""
+        return self.wall / (self.passes * self.pass_seconds + self.files * self.file_seconds / (os.cpu_count() or 1))
+
+    def __str__(self) -> str:
+        """For the end of a run's text."""
+        files = (
+            f" and {self.files:,} encoded files ({1000 * self.file_seconds:.0f} ms each)" if self.file_seconds else ""
+        )
+        return (
+            f"took {self.wall:.0f} s, {self.times:.2f} times what its {self.passes:,.0f} passes "
+            f"({1000 * self.pass_seconds:.1f} ms each){files} cost at this machine's best rate"
+        )
+
+
+def floor_of(jobs: Sequence[Job], outcomes: Sequence[Outcome], wall: float) -> Floor | None:
+    """Of a run of jobs that share their network; None for a short run, and where nothing was counted."""
+    passes, files = sum(outcome.passes for outcome in outcomes), sum(outcome.files for outcome in outcomes)
     fastest = min(outcome.pass_seconds for outcome in outcomes)
-    if wall < LEAST or not passes or math.isinf(fastest) or jobs[0].classifier.device.type != "cpu":
-        return ""
-    each = _encoding(jobs) if files >= 100 * TIMED else 0.0
-    floor = passes * fastest + files * each / (os.cpu_count() or 1)
-    encoded = f" and {files:,} encoded files ({1000 * each:.0f} ms each)" if each else ""
-    return (
-        f"took {wall:.0f} s, {wall / floor:.2f} times what its {passes:,.0f} passes ({1000 * fastest:.1f} ms each)"
-        f"{encoded} cost at this machine's best rate"
-    )
+    if wall < LEAST or not passes or math.isinf(fastest):
+        return None
+    return Floor(wall, passes, fastest, files, _encoding(jobs) if files >= 100 * TIMED else 0.0)
 
 
 def _encoding(jobs: Sequence[Job]) -> float:

@@ -26,7 +26,7 @@ from dix.bench.store.ledger import RUNNING
 from dix.bench.store.results import ResultStore
 from dix.cli.config import one_protocol, together
 from dix.cli.construct import NOTHING, Given
-from dix.cli.floor import beside_the_floor
+from dix.cli.floor import floor_of
 from dix.cli.output import tell
 from dix.cli.progress import progress_of
 from dix.cli.session import open_jobs
@@ -117,18 +117,19 @@ def _run(
     with progress_of(jobs, jobs[0].run.progress) as progress:
         outcomes = evaluate_together(jobs, store, progress)
     wall = time.perf_counter() - start
+    floor = floor_of(jobs, outcomes, wall)
     for job, config, outcome in zip(jobs, configs.values(), outcomes, strict=True):
         if outcome.images:
             record = _provenance(config, job, outcome, wall)
             record["cost"]["start_up_seconds"] = round((outcome.first_forward or start) - begun, 3)
+            record["cost"]["times_the_floor"] = round(floor.times, 2) if floor else None
             record["cost"]["shared_by"] = [other.protocol.name for other in jobs]
             store.write_json("provenance", job.key, record)
     said = [line for job, outcome in zip(jobs, outcomes, strict=True) for line in _said(job, outcome)]
     print("".join(f"{line}\n" for line in dict.fromkeys(said)), end="")
     for job, outcome in zip(jobs, outcomes, strict=True):
         _say(job, outcome, begun)
-    beside = beside_the_floor(jobs, outcomes, wall)
-    print(f"{jobs[0].name}: {beside}\n" if beside else "", end="")
+    print(f"{jobs[0].name}: {floor}\n" if floor else "", end="")
     if not sweep and jobs[0].run.shard[1] == 1:
         _say_scores(jobs, store)
     skipped_all = len(outcomes[0].skipped) == len(jobs[0].methods)
