@@ -72,7 +72,7 @@ def render_html(
 
 def _head(table: Table) -> dict[str, Any]:
     """What stands above the sections or explains them, and what the page is drawn with."""
-    script = (FOLDER / "report.js").read_text(encoding="utf-8")
+    script = page_script()
     return {
         "title": table.title or "Benchmark of explanations",
         "subtitle": html_results.subtitle(table),
@@ -87,6 +87,11 @@ def _head(table: Table) -> dict[str, Any]:
         "script": Markup(script),
         "script_hash": script_hash(script),
     }
+
+
+def page_script() -> str:
+    """The page's script, which a leaderboard has, too."""
+    return "".join((FOLDER / name).read_text(encoding="utf-8") for name in ("wide.js", "report.js"))
 
 
 def script_hash(script: str) -> Markup:

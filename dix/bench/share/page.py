@@ -31,8 +31,7 @@ WIDTH, HEIGHT, LEFT, BOTTOM, EDGE = 520.0, 220.0, 34.0, 30.0, 10.0
 
 def render(board: Board, title: str = "Leaderboard of explanation methods") -> str:
     """The whole page."""
-    report = (html.FOLDER / "report.js").read_text(encoding="utf-8")
-    script = report + (FOLDER / "leaderboard.js").read_text(encoding="utf-8")
+    script = html.page_script() + (FOLDER / "leaderboard.js").read_text(encoding="utf-8")
     css = [html.FOLDER / "report.css", FOLDER / "leaderboard.css"]
     blocks = [sheet.block for sheet in board.sheets]
     page = html.template("leaderboard.html.jinja", FOLDER).render(

@@ -25,7 +25,7 @@ from dix.bench.view.pictures import Kept, Unshown
 from dix.bench.view.scores import Scores
 
 FOLDER = Path(__file__).parent / "templates"
-#: The report's style is the site's, too.
+#: The report's style is the site's, too, and how wide tables show that they go on.
 REPORT = Path(__file__).parents[1] / "report" / "templates"
 #: Images whose curves are in one file.
 CHUNK = 64
@@ -64,8 +64,8 @@ class Site:
     def content(self, path: str) -> bytes | None:
         """What an address holds; None where there is nothing. One at a time, so that memory stays small."""
         if path in _PAGES:
-            report = (REPORT / "report.css").read_bytes() if path == "view.css" else b""
-            return report + (FOLDER / path).read_bytes()
+            shared = {"view.css": "report.css", "view.js": "wide.js"}.get(path)
+            return ((REPORT / shared).read_bytes() if shared else b"") + (FOLDER / path).read_bytes()
         found = _DATA.fullmatch(path)
         with self._lock:
             if path == "data/index.json":
