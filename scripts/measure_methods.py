@@ -3,9 +3,10 @@
     python scripts/measure_methods.py               # the methods that have not been measured yet
     python scripts/measure_methods.py gc dix3       # these, anew
 
-One photo (scikit-image's cat), the embedded networks, the predicted class. The cost is the CPU time of one thread for
-one map, clean pass and gradients included, over that of one forward pass; methods that differ only in settings which
-cost nothing are measured once. The site's pages are made of the file.
+One photo (scikit-image's cat), the embedded networks, the predicted class. The cost is counted, not timed: the
+operations of convolutions and matrix products for one map, clean pass and gradients included, over those of one forward
+pass, so it is the same on any machine and under any load. Methods that differ only in settings which cost nothing are
+counted once. The site's pages are made of the file.
 """
 
 from __future__ import annotations
@@ -13,8 +14,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from PIL import Image
 from torch import Tensor
 
 from dix.bench.run.job import Job
+from dix.bench.run.speed import Flops, forward_flops
 from dix.cli.config import composed, options
 from dix.cli.construct import job_of
 from dix.explainer import Explainer
@@ -42,8 +43,6 @@ FEWER: dict[str, dict[str, Any]] = {"rise": {"masks": 500}, "gig_pair": {"steps"
 #: Methods that take long, last; and settings that cost nothing.
 LAST = ("smooth_grad", "big", "gig", "gig_pair", "rise", "score_cam")
 FREE = {"label", "extra", "phi", "combine", "normalise"}
-#: Calls that are done within so many seconds are measured three times, and the least counts.
-BRIEF = 0.2
 
 
 @dataclass
@@ -57,8 +56,10 @@ class Bench:
         index = list(self.job.dataset.ids).index(PHOTO)
         self.image = self.job.preprocess.image(self.job.dataset.read(index).image)[None]
         self.shared = self.passes()
-        with torch.no_grad():
-            self.forward = least(lambda: self.job.classifier.logits(self.image))[0]
+        self.forward = forward_flops(self.job.classifier, self.image)
+        classifier = self.job.classifier
+        for layer in {*classifier.layers.values(), *classifier.attention_layers}:
+            classifier.tail(layer)  # recorded once for a network: no method's cost
 
     def passes(self) -> Passes:
         """The photo under explanation, nothing computed yet."""
@@ -73,14 +74,22 @@ class Bench:
         method = self.method(name)
         if reason := method.unsupported(self.job.classifier):
             return {"reason": reason}
-        key = decides(method)
-        if key not in self.costs:
-            self.costs[key] = float(f"{least(lambda: method.explain(self.passes()))[0] / self.forward:.2g}")
-        maps = method.explain(self.shared)
+        maps = self.explained(method)
         if faults(maps)[0] == "not finite":
             return {"reason": "its map is not finite"}
         draw(maps, self.image, picture(name, self.job.classifier.name))
-        return {"forwards": self.costs[key], **({"settings": FEWER[name]} if name in FEWER else {})}
+        cost = self.costs[decides(method)]
+        return {"forwards": cost, **({"settings": FEWER[name]} if name in FEWER else {})}
+
+    def explained(self, method: Explainer) -> Tensor:
+        """The photo's map [1, h, w]; what it costs is counted unless it is known."""
+        key = decides(method)
+        if key in self.costs:
+            return method.explain(self.shared)
+        with Flops() as counter:
+            maps = method.explain(self.passes())
+        self.costs[key] = float(f"{counter.count / self.forward:.2g}")
+        return maps
 
 
 def main(names: Sequence[str]) -> None:
@@ -92,7 +101,8 @@ def main(names: Sequence[str]) -> None:
     wanted = list(names) or sorted(set(everything) - set(known), key=lambda name: (name in LAST, name))
     if not wanted:
         return
-    benches = {model: bench(model, everything, known) for model in MODELS}
+    kept = {name: found for name, found in known.items() if name not in wanted}
+    benches = {model: bench(model, everything, kept) for model in MODELS}
     for name in wanted:
         known[name] = {model: each.measured(name) for model, each in benches.items()}
         print(name, known[name], flush=True)
@@ -113,18 +123,6 @@ def decides(method: Explainer) -> Hashable:
     """What decides a method's cost: its class and its settings, but for those that cost nothing."""
     fields = dataclasses.fields(method)  # type: ignore[arg-type]
     return type(method), tuple(repr(getattr(method, each.name)) for each in fields if each.name not in FREE)
-
-
-def least(call: Callable[[], Tensor]) -> tuple[float, Tensor]:
-    """CPU seconds of a call, and what it returns."""
-    found, best = Tensor(), float("inf")
-    for _ in range(3):
-        start = time.process_time()
-        found = call()
-        best = min(best, time.process_time() - start)
-        if best > BRIEF:
-            break
-    return best, found
 
 
 def picture(name: str, model: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -34,6 +35,12 @@ def photo(side: int) -> np.ndarray:
     return Preprocess(side).image(Photos().read(3).image).double().permute(1, 2, 0).numpy()
 
 
+@cache
+def masks_of_a_photo() -> np.ndarray:
+    """The regions of the photo at 100 pixels, which is enlarged before and small again after."""
+    return regions(photo(100))
+
+
 def call_of(made: Classifier, target: int) -> Any:
     """The network in the form that `saliency` calls: channels last, normalised."""
 
@@ -51,14 +58,14 @@ def test_regions_are_those_of_saliency() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         theirs = _get_segments_felzenszwalb(image)
-    ours = regions(image)
+    ours = masks_of_a_photo()
     assert len(ours) == sum(mask.any() for mask in theirs)
     for mask, other in zip(ours, (mask for mask in theirs if mask.any()), strict=True):
         assert (mask == other).all()
 
 
 def test_ranking_is_that_of_saliency() -> None:
-    masks = regions(photo(100))
+    masks = masks_of_a_photo()
     random = np.random.default_rng(0)
     smooth = np.cumsum(np.cumsum(random.normal(size=(100, 100)), axis=0), axis=1)
     for attribution in (random.normal(size=(100, 100)), smooth):
@@ -73,14 +80,13 @@ def test_xrai_equals_saliency() -> None:
     colours = [
         made.normalise(torch.full((1, 3, 64, 64), level).double())[0].permute(1, 2, 0).numpy() for level in (0.0, 1.0)
     ]
-    for i, normal in enumerate(made.normalise(passes.images)):
-        mask = XRAI().GetMask(
-            normal.permute(1, 2, 0).numpy(),
-            call_of(made, int(TARGETS[i])),
-            baselines=colours,
-            extra_parameters=XRAIParameters(steps=4),
-        )
-        np.testing.assert_allclose(ours[i].numpy(), mask, rtol=1e-6, atol=1e-9 * abs(mask).max())
+    mask = XRAI().GetMask(  # of the second image: the first only has to stay out of it
+        made.normalise(passes.images)[1].permute(1, 2, 0).numpy(),
+        call_of(made, int(TARGETS[1])),
+        baselines=colours,
+        extra_parameters=XRAIParameters(steps=4),
+    )
+    np.testing.assert_allclose(ours[1].numpy(), mask, rtol=1e-6, atol=1e-9 * abs(mask).max())
 
 
 def test_ranking_by_hand() -> None:
@@ -95,7 +101,7 @@ def test_ranking_by_hand() -> None:
 
 def test_the_sum_is_that_of_the_attribution_and_no_region_is_cut() -> None:
     random = np.random.default_rng(1)
-    attribution, masks = random.normal(size=(100, 100)), regions(photo(100))
+    attribution, masks = random.normal(size=(100, 100)), masks_of_a_photo()
     made = ranked(attribution, masks, 50)
     np.testing.assert_allclose(made.sum(), attribution.sum(), rtol=1e-9)
     assert len(np.unique(made)) <= len(masks) + 1
@@ -120,9 +126,9 @@ def test_batch_and_chunk_change_nothing() -> None:
 def test_two_paths_are_walked() -> None:
     made, count = in_double(convnext()), []
     handle = made.network.register_forward_pre_hook(lambda _m, inputs: count.append(len(inputs[0])))
-    Xrai(steps=3).explain(Passes(made, images(2).double(), TARGETS[:2]))
+    Xrai(steps=3).explain(Passes(made, images(1).double(), TARGETS[:1]))
     handle.remove()
-    assert sum(count) == 2 * 2 * 3
+    assert sum(count) == 2 * 3
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,11 +49,11 @@ def test_make_targets_exist(document: str, line: str) -> None:
 SMALL = "run.limit=1 run.workers=0 run.threads=1"
 TINY = f"{SMALL} method=[gc] metric=[neg]"
 ON_PHOTOS = f"{TINY} model=efficientnet_lite0 dataset=photos"
-SHARDED = "run.limit=4 run.batch_size=1 run.workers=0 model=efficientnet_lite0 dataset=photos method=[gc]"
+SHARDED = "run.batch_size=1 run.workers=0 model=efficientnet_lite0 dataset=photos method=[gc]"
 ADDED = {
     "dix run -m": TINY,
-    "dix run experiment=table1 hydra/launcher=slurm ": f"{SHARDED} metric=[neg]",
-    "dix run experiment=table1 hydra/launcher=slurm_cpu ": SHARDED,
+    "dix run experiment=table1 hydra/launcher=slurm ": f"run.limit=4 {SHARDED} metric=[neg]",
+    "dix run experiment=table1 hydra/launcher=slurm_cpu ": f"run.limit=2 {SHARDED}",
     "dix run model=efficientnet_lite0 method=[gc,ig,dix3]": f"{SMALL} method.ig.steps=5",
     "dix run": SMALL,
     "dix tables table1 model.weights=random": ON_PHOTOS,
@@ -63,7 +64,10 @@ ADDED = {
 }
 #: What a person would have done before, by the beginning of a command.
 BEFORE = {
-    "dix merge laptop cluster": [f"dix run run.name=laptop {TINY}", f"dix run run.name=cluster {SMALL} metric=[pos]"],
+    "dix merge laptop cluster": [
+        f"dix run run.name={name} {SMALL} method=[gc] metric=[{metric}]"
+        for name, metric in (("laptop", "neg"), ("cluster", "pos"))
+    ],
     "dix tables table3 --report": [f"dix run -m experiment=table3 {ON_PHOTOS}"],
     "dix verify embedded": [f"dix run experiment=embedded {TINY}"],
 }
@@ -94,6 +98,16 @@ def made_small(line: str) -> list[str]:
     return [*before, f"{local} {added}".strip()]
 
 
+def in_one_process(lines: list[str], folder: Path, environment: dict[str, str]) -> list[dict[str, Any]]:
+    """What became of each command, in their order: its line, its exit code, and what it said."""
+    result = subprocess.run(
+        [sys.executable, "-c", RUNNER], input="\n".join(lines),
+        cwd=folder, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    return [json.loads(line) for line in result.stdout.splitlines() if line.startswith('{"line": ')]  # others: joblib's
+
+
 @pytest.mark.parametrize("document", sorted({name for name, _ in commands("dix")}))
 def test_what_a_document_shows_runs_to_its_end(document: str, tmp_path: Path) -> None:
     """All its commands in their order, in one folder with a few photos of one's own, without ImageNet."""
@@ -104,12 +118,7 @@ def test_what_a_document_shows_runs_to_its_end(document: str, tmp_path: Path) ->
         shutil.copy(photo, tmp_path / "photos" / name)
     lines = [line for name, line in commands("dix") if name == document and "my_conf" not in line]
     environment = {key: value for key, value in os.environ.items() if key != "DIX_DATA"}
-    result = subprocess.run(
-        [sys.executable, "-c", RUNNER], input="\n".join(small for line in lines for small in made_small(line)),
-        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    told = [json.loads(line) for line in result.stdout.splitlines() if line.startswith('{"line": ')]  # others: joblib's
+    told = in_one_process([small for line in lines for small in made_small(line)], tmp_path, environment)
     ran = {one["line"]: one for one in told}
     for line in lines:
         *before, itself = (ran[small] for small in made_small(line))
@@ -127,15 +136,14 @@ def test_readmes_own_method_holds_its_contract_and_runs(tmp_path: Path) -> None:
     folder = tmp_path / "my_conf" / "method"
     folder.mkdir(parents=True)
     (folder / "mine.yaml").write_text(config)
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    dix = [sys.executable, "-m", "dix.cli"]
-    check = [*dix, "check", "method=[mine]", "--config-dir", "my_conf"]
-    result = subprocess.run(check, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stdout + result.stderr
-    run = [*dix, "run", "method=[mine]", "metric=[neg]", "run.limit=2", "run.workers=0", "--config-dir", "my_conf"]
-    result = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert "2 new rows" in result.stdout
+    lines = [
+        "dix check method=[mine] --config-dir my_conf",
+        "dix run method=[mine] metric=[neg] run.limit=2 run.workers=0 --config-dir my_conf",
+    ]
+    checked, ran = in_one_process(lines, tmp_path, {**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert checked["code"] == 0, checked["said"]
+    assert ran["code"] == 0, ran["said"]
+    assert "2 new rows" in ran["said"]
 
 
 def test_links_between_documents_lead_somewhere() -> None:

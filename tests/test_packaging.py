@@ -34,10 +34,13 @@ def names(requirements: list[str]) -> set[str]:
     return {canonicalize_name(Requirement(text).name) for text in requirements}
 
 
-@cache
+#: Reads every installed package's list of files: asked once.
+installed_modules = cache(importlib.metadata.packages_distributions)
+
+
 def distributions(module: str) -> set[str]:
     """The installed distributions that a top-level module may come from."""
-    return {canonicalize_name(name) for name in importlib.metadata.packages_distributions().get(module, [module])}
+    return {canonicalize_name(name) for name in installed_modules().get(module, [module])}
 
 
 def sources() -> Iterator[Path]:

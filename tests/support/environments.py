@@ -116,7 +116,7 @@ class Environment:
 
     def run(self, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         """A command of Python with no trace of the checkout in its environment."""
-        clean = {"PATH": "/usr/bin:/bin", "HOME": str(self.folder), "OMP_NUM_THREADS": "1"}
+        clean = {"PATH": "/usr/bin:/bin", "HOME": str(self.folder), "OMP_NUM_THREADS": "1", "PIP_NO_COMPILE": "1"}
         return subprocess.run(
             [self.python, *words], cwd=cwd, env=clean, capture_output=True, text=True, check=False, timeout=600
         )
