@@ -33,8 +33,8 @@ ASKING = {
     "smooth_grad": (4, "noise is drawn on the processor, which has to know for which images and samples of a group"),
 }
 #: Guided IG's steps end when no image has a feature left to move (Algorithm 1); RISE draws each mask on the processor;
-#: each of BEE's draws follows from what came of those before.
-DATA_DECIDES = {"gig", "rise", "bee"}
+#: each of BEE's draws follows from what came of those before; ViT-CX's masks are clusters, as many as there are.
+DATA_DECIDES = {"gig", "rise", "bee", "vit_cx"}
 DEVICE = os.environ.get("DIX_TEST_DEVICE", "cpu")
 #: Last counts: a class's plain form comes after its variants.
 CHOSEN = [name for name in sorted(options("method"), key=len, reverse=True) if name != "score_cam"]
