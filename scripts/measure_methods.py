@@ -40,9 +40,12 @@ PHOTO = "chelsea.png"
 SIDE, QUALITY = 224, 70
 #: Methods that would take many minutes, with fewer samples; their pages say so.
 FEWER: dict[str, dict[str, Any]] = {"rise": {"masks": 500}, "gig_pair": {"steps": 50}}
-#: Methods that take long, last; and settings that cost nothing.
+#: Methods that take long, last.
 LAST = ("smooth_grad", "big", "gig", "gig_pair", "rise", "score_cam")
+#: Settings that cost nothing.
 FREE = {"label", "extra", "phi", "combine", "normalise"}
+#: How many blocks from the end methods take attention from and go on behind it.
+DEEPEST = 3
 
 
 @dataclass
@@ -58,7 +61,7 @@ class Bench:
         self.shared = self.passes()
         self.forward = forward_flops(self.job.classifier, self.image)
         classifier = self.job.classifier
-        for layer in {*classifier.layers.values(), *classifier.attention_layers}:
+        for layer in {*classifier.layers.values(), *classifier.attention_layers[-DEEPEST:]}:
             classifier.tail(layer)  # recorded once for a network: no method's cost
 
     def passes(self) -> Passes:
