@@ -58,6 +58,21 @@ def test_small_networks_and_those_that_hooks_would_change_are_not_counted(monkey
         assert (counted.passes, counted.fastest) == (0, float("inf"))
 
 
+def test_a_network_that_fails_on_a_black_image_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meter, "LEAST_WEIGHTS", 1)
+    classifier = small_cnn("resnet")
+
+    def refuse(_module: nn.Module, given: tuple[torch.Tensor]) -> None:
+        if bool(given[0][0, 0].min() == given[0][0, 0].max()):
+            raise RuntimeError("an even image")
+
+    hook = classifier.network.register_forward_pre_hook(refuse)
+    with meter.counting(classifier) as counted:
+        classifier.logits(pixels(1))
+    hook.remove()
+    assert counted.passes == 0
+
+
 def test_files_that_all_maps_of_an_image_share_count_once(tmp_path: Path) -> None:
     """2 images: of each a blurred and a whole file, and one for each of 3 thresholds and 2 methods' maps."""
     methods = {"one": parts.Brightness(), "other": Random()}

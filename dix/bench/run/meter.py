@@ -76,7 +76,7 @@ class _Parts:
 
 
 def _shares(classifier: Classifier) -> dict[nn.Module, float]:
-    """See `_Parts.shares`; nothing for a network that is not to be counted."""
+    """See `_Parts.shares`; nothing for a network that is not to be counted, or that cannot take a black image."""
     network, found = classifier.network, _Parts()
     layers = [module for module in network.modules() if isinstance(module, COUNTED)]
     if classifier.device.type != "cpu" or sum(layer.weight.numel() for layer in layers) < LEAST_WEIGHTS:
@@ -90,8 +90,12 @@ def _shares(classifier: Classifier) -> dict[nn.Module, float]:
         for name in cuts:
             stack.enter_context(network.get_submodule(name).register_forward_hook(found.cut))
         stack.enter_context(torch.no_grad())
+        stack.enter_context(torch.random.fork_rng(devices=[]))
         size = classifier.input_size
-        classifier.logits(torch.zeros(1, 3, size, size).to(classifier.mean))
+        try:
+            classifier.logits(torch.zeros(1, 3, size, size).to(classifier.mean))
+        except Exception:  # whatever is wrong with the network is told where its images go through it
+            return {}
     return found.shares()
 
 
