@@ -59,6 +59,7 @@ METHODS: dict[str, Explainer] = {
 }
 #: Begins a cell of a row none of whose maps follows the patch.
 ASTRAY = "**does not follow**"
+_OF_A_MAP = re.compile(r"(?:Grad-CAM|DIX1)(?: last| second| third)? (-?\d\.\d\d)")
 HEADER = ("architecture", "layers", "attention", "orientation", *METHODS)
 #: The smallest of most families; by library, without attention and with it.
 CONVOLUTIONAL = {
@@ -146,11 +147,11 @@ def _summary(rows: Sequence[str]) -> str:
     ours = [one for one in cells if one["architecture"] in named]
     without = [f"{one['architecture']} ({one['DIX3'] or one['layers']})" for one in ours if one["DIX3"][:4] != "runs"]
     share, shown = 1 - len(without) / max(1, len(ours)), [one for one in cells if one["orientation"]]
-    right = sum(not one["orientation"].startswith(ASTRAY) for one in shown)
+    right = sum(max(map(float, _OF_A_MAP.findall(one["orientation"])), default=0.0) >= RIGHT for one in shown)
     return (
         f"{len(rows)} architectures. DIX3 runs on {len(ours) - len(without)} of {len(ours)} transformers ({share:.0%})"
-        f"{'; not on ' if without else ''}{', '.join(without)}. A map follows the patch on {right} of {len(shown)} "
-        "architectures that have layers."
+        f"{'; not on ' if without else ''}{', '.join(without)}. A map follows the patch (.9) on {right} of "
+        f"{len(shown)} architectures that have layers."
     )
 
 
