@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -74,11 +78,37 @@ WORDS = ["model=lenet5", "dataset=mnist", "method=[gc,mine]", "run.limit=4", "ru
 OWN = ["--config-dir", "my_conf"]
 
 
-def dix(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def script(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """The console script, which has no folder of its own on the import path."""
-    script = Path(sys.executable).with_name("dix")
+    path = Path(sys.executable).with_name("dix")
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    return subprocess.run([script, *words], cwd=folder, env=env, capture_output=True, text=True, check=False)
+    return subprocess.run([path, *words], cwd=folder, env=env, capture_output=True, text=True, check=False)
+
+
+@contextmanager
+def as_script(folder: Path) -> Iterator[None]:
+    """In the folder, as a console script is: nothing of it can be imported before a command sees to that."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "path", [path for path in sys.path if path not in ("", str(folder))])
+        for name in ("own_parts", "beside_conf"):
+            patch.delitem(sys.modules, name, raising=False)
+        yield
+
+
+def dix(*words: str, folder: Path) -> Done:
+    """A command as the console script runs it, but in this process: one start takes longer than most commands."""
+    said, complaints = StringIO(), StringIO()
+    with as_script(folder), redirect_stdout(said), redirect_stderr(complaints):
+        code = main(list(words))
+    return Done(code, said.getvalue(), complaints.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +127,8 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "my_conf" / "dataset").mkdir()
     (folder / "my_conf" / "dataset" / "few.yaml").write_text("_target_: beside_conf.few\n")
     Image.fromarray(np.full((40, 40, 3), 90, np.uint8)).save(folder / "picture.png")
-    for more in (["run.name=own"], ["run.name=protocols", "protocol=[thesis,corrected]"]):
-        done = dix("run", *WORDS, "metric=[ins,meanmap]", *more, *OWN, folder=folder)
+    for start, more in ((script, ["run.name=own"]), (dix, ["run.name=protocols", "protocol=[thesis,corrected]"])):
+        done = start("run", *WORDS, "metric=[ins,meanmap]", *more, *OWN, folder=folder)
         assert done.returncode == 0, done.stderr
     return folder
 
@@ -164,12 +194,10 @@ COMMANDS_WITH_OWN = [
 
 
 @pytest.fixture
-def here(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the folder, as a console script is: nothing of it can be imported before a command sees to that."""
-    monkeypatch.chdir(work)
-    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", str(work))])
-    for name in ("own_parts", "beside_conf"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
+def here(work: Path) -> Iterator[None]:
+    """In the folder with own parts."""
+    with as_script(work):
+        yield
 
 
 @pytest.mark.parametrize(("words", "said", "builds"), COMMANDS_WITH_OWN, ids=lambda given: str(given)[:40])
@@ -233,6 +261,7 @@ def test_folders_of_any_name_beside_the_user_break_nothing(start: list[str], tmp
         (tmp_path / name / "__init__.py").write_text(f"raise SystemExit('the {name} of the current folder')\n")
     first = str(Path(sys.executable).with_name(start[0])) if start[0] == "dix" else start[0]
     words = ["run", "model=lenet5", "dataset=mnist", "method=[gc]", "metric=[ins]", "run.limit=2", "run.workers=2"]
-    for line in (words, ["report", "run"], ["verify", "run", "--sample", "2"], ["list"]):
+    more = [["verify", "run", "--sample", "2"], ["list"]] if start[0] != "dix" else []
+    for line in (words, ["report", "run"], *more):
         done = subprocess.run([first, *start[1:], *line], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, (line, done.stdout, done.stderr)
