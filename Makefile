@@ -113,6 +113,10 @@ embedded: $(STAMP) ## Most methods and metrics on the embedded networks, photos 
 	$(DIX) run experiment=embedded_mnist
 	$(DIX) run experiment=embedded
 	$(DIX) run experiment=embedded_vit
+	$(DIX) run experiment=embedded_grid
+	$(DIX) run experiment=embedded_grid_vit
+	$(DIX) run experiment=embedded_contrast
+	$(DIX) run experiment=embedded_contrast_vit
 	$(DIX) run experiment=embedded_slow
 	$(DIX) report embedded
 

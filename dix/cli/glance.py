@@ -43,7 +43,7 @@ def _scores(job: Job, stored: Mapping[Key, Sample], block: Block, method: str) -
         sample = stored.get(Key(block, method, name))
         if sample is not None:
             score = without_interval(sample.column(metric)).value
-            found[name] = "-" if math.isnan(score) else f"{score:.2f}"
+            found[name] = "-" if math.isnan(score) else f"{round(score, 2) + 0.0:.2f}"
     return found
 
 
