@@ -1,5 +1,7 @@
 """Tables from hand-made rows: means, intervals, ranks, tests and verdicts worked out by hand or by scipy."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -234,6 +236,20 @@ def test_random_weights_are_not_held_against_the_thesis():
     cell = table.cell(BLOCK, "gc", "neg")
     assert (cell.reason, cell.outside, cell.printed) == ("random weights", False, 56.41)
     assert {claim.verdict for claim in table.claims} == {"not comparable"}
+
+
+def test_a_cell_that_no_job_was_to_fill_is_not_missing():
+    frames = [rows_of("gc", "neg", GC), rows_of("ig", "neg", IG), rows_of("gc", "pos", GC)]
+    names = BLOCK._asdict()
+    cells = [
+        {**names, "method": method, "metric": metric}
+        for method, metric in (("gc", "neg"), ("ig", "neg"), ("gc", "pos"))
+    ]
+    evidence = Evidence(pd.concat(frames, ignore_index=True), cells=cells)
+    plan = Plan(metrics=METRICS)
+    assert tables.build(evidence, plan, QUICK).cell(BLOCK, "ig", "pos").status == "absent"
+    asked = replace(evidence, cells=[*cells, {**names, "method": "ig", "metric": "pos"}])
+    assert tables.build(asked, plan, QUICK).cell(BLOCK, "ig", "pos").status == "missing"
 
 
 def test_missing_and_skipped_cells_are_listed():

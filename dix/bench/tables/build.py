@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -64,7 +65,12 @@ def _read(evidence: Evidence, plan: Plan, bootstrap: Bootstrap) -> tuple[dict[Ke
         raise ValueError(f"expected metrics among {sorted(plan.metrics)}, got {unknown}")
     skips = skip_reasons(evidence.skips, layout, plan.metrics)
     incomparable = evidence.provenance.get("incomparable", {})
-    return stored, Context(plan, layout, bootstrap, skips, incomparable, percentages(stored))
+    announced = frozenset(_key(cell) for cell in evidence.cells)
+    return stored, Context(plan, layout, bootstrap, skips, incomparable, percentages(stored), announced)
+
+
+def _key(cell: Mapping[str, Any]) -> Key:
+    return Key(Block(*(str(cell[name]) for name in Block._fields)), str(cell["method"]), str(cell["metric"]))
 
 
 def _filled(stored: Mapping[Key, Sample], context: Context) -> tuple[dict[Key, TableCell], list[Tested]]:
@@ -129,7 +135,12 @@ def _cell(key: Key, measured: Mapping[Key, Measured], context: Context) -> Table
 
 
 def _asked(key: Key, measured: Mapping[Key, Measured], context: Context) -> bool:
-    """Whether a cell is missing: it is in the given layout, or its method and its metric are stored in its block."""
+    """Whether a cell is missing: it is in the given layout, or a job was to fill it.
+
+    Of a metric that no job announces, such as one that follows from others, its block has to have it and the method.
+    """
     if context.plan.layout is not None:
         return True
+    if any((other.block, other.metric) == (key.block, key.metric) for other in context.announced):
+        return key in context.announced
     return {key.method, key.metric} <= {name for other in measured for name in (other.method, other.metric)}

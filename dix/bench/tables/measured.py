@@ -26,7 +26,10 @@ class Measured:
 
 @dataclass(frozen=True)
 class Context:
-    """What building one block needs. percentages: metrics of which 0 and 100 are the ends; see `percentages`."""
+    """What building one block needs.
+
+    percentages: metrics of which 0 and 100 are the ends; see `percentages`. announced: cells that jobs were to fill.
+    """
 
     plan: Plan
     layout: TableLayout
@@ -34,6 +37,7 @@ class Context:
     skips: Mapping[Key, str]
     incomparable: Mapping[str, str]
     percentages: frozenset[str] = frozenset()
+    announced: frozenset[Key] = frozenset()
 
     def why_incomparable(self, block: Block) -> str:
         return self.incomparable.get(block.model) or self.incomparable.get(block.dataset) or ""
