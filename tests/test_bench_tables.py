@@ -252,6 +252,18 @@ def test_a_cell_that_no_job_was_to_fill_is_not_missing():
     assert tables.build(asked, plan, QUICK).cell(BLOCK, "ig", "pos").status == "missing"
 
 
+def test_a_blocks_intervals_do_not_depend_on_other_blocks():
+    whole = np.full(30, 100.0)
+    alone = [rows_of("gc", "neg", whole), rows_of("ig", "neg", np.linspace(1, 99, 30))]
+    other = [rows_of("ig", "neg", np.linspace(0, 100, 30), model="vgg")]
+
+    def interval(frames):
+        cell = build(frames).cell(BLOCK, "gc", "neg")
+        return np.array([cell.low, cell.high])
+
+    np.testing.assert_array_equal(interval(alone), interval(alone + other))
+
+
 def test_missing_and_skipped_cells_are_listed():
     metrics = METRICS | {"srg": Minus("SRG", extra=True)}
     layout = TableLayout((BLOCK,), ("gc", "t_attr"), ("neg", "pos", "srg"))

@@ -28,7 +28,8 @@ class Measured:
 class Context:
     """What building one block needs.
 
-    percentages: metrics of which 0 and 100 are the ends; see `percentages`. announced: cells that jobs were to fill.
+    percentages: metrics of a block of which 0 and 100 are the ends; see `percentages`. announced: cells that jobs were
+    to fill.
     """
 
     plan: Plan
@@ -36,7 +37,7 @@ class Context:
     bootstrap: Bootstrap
     skips: Mapping[Key, str]
     incomparable: Mapping[str, str]
-    percentages: frozenset[str] = frozenset()
+    percentages: frozenset[tuple[Block, str]] = frozenset()
     announced: frozenset[Key] = frozenset()
 
     def why_incomparable(self, block: Block) -> str:
@@ -46,19 +47,19 @@ class Context:
         return self.plan.printed.get((block.model, block.dataset, method, metric), np.nan)
 
 
-def percentages(stored: Mapping[Key, Sample]) -> frozenset[str]:
-    """The metrics whose stored values reach 0 and 100 and nothing beyond, or are nothing else.
+def percentages(stored: Mapping[Key, Sample]) -> frozenset[tuple[Block, str]]:
+    """Blocks and metrics whose stored values reach 0 and 100 and nothing beyond, or are nothing else.
 
     An image set that scores 0 or 100 throughout is a count, of which exact intervals exist; of a metric without these
-    ends it would say nothing.
+    ends it would say nothing. Each block is asked for itself, so that its table is the same alone and beside others.
     """
-    found: dict[str, tuple[float, float, bool]] = {}
+    found: dict[tuple[Block, str], tuple[float, float, bool]] = {}
     for key, sample in stored.items():
         value = sample.value[~np.isnan(sample.value)]
         if len(value):
-            low, high, binary = found.get(key.metric, (np.inf, -np.inf, True))
+            low, high, binary = found.get((key.block, key.metric), (np.inf, -np.inf, True))
             binary = binary and _binary(value)
-            found[key.metric] = min(low, float(value.min())), max(high, float(value.max())), binary
+            found[key.block, key.metric] = min(low, float(value.min())), max(high, float(value.max())), binary
     return frozenset(name for name, (low, high, binary) in found.items() if binary or (low == 0 and high == 100))
 
 
@@ -91,7 +92,7 @@ def measure(block: Block, stored: Mapping[Key, Sample], context: Context) -> dic
 
 def _column(key: Key, sample: Sample, context: Context) -> Column:
     column = sample.column(context.plan.metrics[key.metric])
-    counts = key.metric in context.percentages and len(column.value) > 0 and _binary(column.value)
+    counts = (key.block, key.metric) in context.percentages and len(column.value) > 0 and _binary(column.value)
     return replace(column, proportion=counts and statistics.is_mean(column))
 
 
