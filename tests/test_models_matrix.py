@@ -132,12 +132,12 @@ def test_levit_lies_right_where_its_attention_is_local() -> None:
         assert follows(change.transpose(1, 2)) < 0.5, layer
 
 
-@pytest.mark.parametrize("build", [swin, pvt])
-def test_a_transposed_map_does_not_follow(build: Callable[[], nn.Module]) -> None:
+@pytest.mark.parametrize(("build", "layer"), [(swin, "second"), (pvt, "stages.0")])
+def test_a_transposed_map_does_not_follow(build: Callable[[], nn.Module], layer: str) -> None:
     classifier = looked(hierarchy(build))
     assert is_right(orientation(classifier))
     images = patches(classifier.input_size).double()
-    activation = Passes(classifier, images).activation("second")
+    activation = Passes(classifier, images).activation(layer)
     change = (activation[1:] - activation[:1]).abs().sum(dim=1)
     assert len(change) == len(SPOTS)
     assert follows(change) > 0.9
