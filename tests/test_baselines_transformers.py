@@ -23,7 +23,7 @@ from support.plain_vit import (
     run,
     small,
 )
-from support.transformers import seen, torchvision_vit
+from support.transformers import RECENT, seen, torchvision_vit
 from torch import Tensor, nn
 from torch.overrides import _get_current_function_mode_stack
 
@@ -39,14 +39,6 @@ from dix.classifier import Attention, Classifier
 from dix.explainer import Explainer
 from dix.passes import Passes
 
-METHODS: dict[str, Explainer] = {
-    "legrad": LeGrad(),
-    "token_tm": TokenTm(),
-    "grad_eclip": GradEclip(),
-    "libra_grad": LibraGrad(),
-    "attn_lrp": AttnLrp(),
-    "cp_lrp": AttnLrp(softmax=False),
-}
 OPTIONS = pytest.mark.parametrize("options", [{}, {"init_values": 0.5}], ids=["plain", "layer_scale"])
 
 
@@ -140,7 +132,7 @@ def test_blocks_of_another_kind_are_refused_by_name() -> None:
     layers = tuple(f"blocks.{i}.{'inner.' if i == 1 else ''}attn.attn_drop" for i in range(DEPTH))
     made.adopt("vit", {}, {}, Attention(layers, 1))
     assert TokenTm().unsupported(made).startswith("needs blocks that add to their tokens what attention makes")
-    assert METHODS["libra_grad"].unsupported(made) == ""
+    assert RECENT["libra_grad"].unsupported(made) == ""
 
 
 # --- Grad-ECLIP -----------------------------------------------------------------------------------------------------
@@ -399,7 +391,7 @@ def test_cp_lrp_is_lxts_on_torchvisions_transformer(gammas: dict[str, float]) ->
 
 
 @pytest.mark.numeric
-@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+@pytest.mark.parametrize("method", RECENT.values(), ids=RECENT)
 def test_maps_do_not_depend_on_batch_order_or_chunk(method: Explainer) -> None:
     made = small(reg_tokens=1)
     pictures, targets = images(4), torch.tensor([3, 1, 4, 1])
@@ -416,7 +408,7 @@ def test_maps_do_not_depend_on_batch_order_or_chunk(method: Explainer) -> None:
     assert not torch.allclose(other, whole[1:2]), "another class, another map"
 
 
-@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+@pytest.mark.parametrize("method", RECENT.values(), ids=RECENT)
 def test_nothing_is_left_behind_also_after_an_exception(method: Explainer) -> None:
     made = small()
     method.explain(passes_of(made))
@@ -436,7 +428,7 @@ def test_nothing_is_left_behind_also_after_an_exception(method: Explainer) -> No
 def test_impossible_pairs_have_a_reason() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
     cnn = classifier_of(network, kind="cnn")
-    for method in METHODS.values():
+    for method in RECENT.values():
         assert method.unsupported(cnn) == "needs attention matrices between all patches; this model shows none"
         assert method.unsupported(small()) == ""
     pooled = small()
