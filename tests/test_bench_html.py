@@ -52,7 +52,7 @@ def picture(value=90):
 
 
 def report(title="Table 1"):
-    given = evidence(cells=[{"model": "resnet101", "method": "gc", "identity": {"steps": 25}}])
+    given = evidence(cells=[{**BLOCK._asdict(), "method": "gc", "metric": "neg", "identity": {"steps": 25}}])
     plan = Plan(METRICS, title)
     table = tables.build(given, plan, Bootstrap(resamples=200))
     panels = curves.curve_panels(given, plan, {"neg": Axis(FRACTIONS, "masked fraction")})
@@ -73,10 +73,11 @@ def hostile_report():
         curve=np.arange(6.0).reshape(3, 2),
         reason=HOSTILE,
     )
+    names = dict.fromkeys(("protocol", "dataset", "model", "method", "metric"), HOSTILE)
     facts = {key: {HOSTILE: HOSTILE} for key in ("weights", "images", "versions", HOSTILE)}
     given = Evidence(
         rows,
-        cells=[{"model": HOSTILE, "identity": {HOSTILE: HOSTILE}}],
+        cells=[{**names, "identity": {HOSTILE: HOSTILE}}],
         skips=[("*", "*", f"skipped {HOSTILE}", "*", HOSTILE)],
         provenance={**facts, "incomparable": {HOSTILE: HOSTILE}, "cost": {HOSTILE: {HOSTILE: HOSTILE}}},
     )
