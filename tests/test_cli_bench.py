@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
+from support.small_networks import VIT_SIDE, pixels, small_vit
 
+from dix.baselines.ablation import AblationCam
+from dix.baselines.fullgrad import FullGrad
 from dix.cli import main
 from dix.cli.bench_files import COLUMNS, compared, read, written
+from dix.cli.bench_libraries import library_seconds
 
 ROW = {
     "kind": "methods",
@@ -26,7 +31,7 @@ def test_a_bench_prints_its_rows_and_keeps_them(tmp_path: Path, capsys: pytest.C
     assert main(["bench", "methods", *words, "--batch", "1", "--no-libraries", "--csv", str(file)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:]] == ["method", "gc", "ig", "dix1"]
-    assert "1 / 5 of the steps timed" in lines[3]
+    assert "from 4 and 8 steps" in lines[3]
     rows = {row["row"]: row for row in read(file)}
     assert list(rows) == ["gc", "ig", "dix1"]
     assert rows["gc"]["kind"] == "methods"
@@ -34,6 +39,19 @@ def test_a_bench_prints_its_rows_and_keeps_them(tmp_path: Path, capsys: pytest.C
     assert rows["gc"]["literal"] == "nan"
     assert main(["bench", "methods", "--compare", str(file), str(file)]) == 0
     assert capsys.readouterr().out.splitlines()[3].split()[3] == "1.00"
+
+
+def test_a_library_gets_a_copy_and_says_what_it_cannot() -> None:
+    """grad-cam replaces the layer that it ablates, and its FullGrad knows two kinds of layers only."""
+    model = small_vit()
+    before = [(name, type(module)) for name, module in model.network.named_modules()]
+    seconds, note = library_seconds(model, "ac", AblationCam(), pixels(1, VIT_SIDE))
+    assert seconds > 0
+    assert note.startswith("grad-cam")
+    assert [(name, type(module)) for name, module in model.network.named_modules()] == before
+    missing, reason = library_seconds(model, "fg", FullGrad(), pixels(1, VIT_SIDE))
+    assert math.isnan(missing)
+    assert "leaves out the biases of" in reason
 
 
 def test_files_are_compared_row_by_row(tmp_path: Path) -> None:

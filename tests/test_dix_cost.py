@@ -153,20 +153,22 @@ def test_a_bench_has_a_row_for_each_method_and_one_for_all() -> None:
     assert (only.method, math.isnan(only.literal)) == ("dix2", True)
 
 
-def test_long_paths_are_timed_in_part_and_scaled_up() -> None:
-    """2 of 6 steps: 3 times what 2 steps cost, the library's 2 s too; DIX's literal way by its passes."""
+def test_long_paths_are_timed_in_part_and_continued() -> None:
+    """From 2 and 4 of 10 steps: a library of 1 s and 2 s a step takes 21 s; passes are those of all steps."""
     asked: list[int] = []
 
     def library(name: str, method: Explainer, image: torch.Tensor) -> tuple[float, str]:
-        asked.append(method.steps)  # type: ignore[attr-defined]
-        return 2.0, "a library"
+        steps: int = method.steps  # type: ignore[attr-defined]
+        asked.append(steps)
+        return 1.0 + 2.0 * steps, "a library"
 
     classifier = small_cnn("resnet")
-    [row] = bench(classifier, {"ig": IntegratedGradients(steps=6)}, Effort(batch=1, steps=2), library)
-    few = forward_equivalents(classifier, IntegratedGradients(steps=2), torch.rand(1, 3, 64, 64))
-    assert row.passes == pytest.approx(3 * few, rel=1e-6)
-    assert (row.library, row.note, asked) == (6.0, "1 / 3 of the steps timed, a library", [2])
-    assert shortened(Dix(), 2) == (Dix(), 1.0)
+    [row] = bench(classifier, {"ig": IntegratedGradients(steps=10)}, Effort(batch=1, steps=2), library)
+    everything = forward_equivalents(classifier, IntegratedGradients(steps=10), torch.rand(1, 3, 64, 64))
+    assert row.passes == pytest.approx(everything, rel=1e-6)
+    assert (row.library, row.note, asked) == (21.0, "from 2 and 4 steps, a library", [2, 4])
+    assert not shortened(Dix(), 2)
+    assert not shortened(IntegratedGradients(steps=4), 2)
 
 
 def test_a_row_prints_its_numbers() -> None:

@@ -29,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_overrides(methods, "model=resnet101 model.weights=random method=[dix3,gc] ...")
     methods.add_argument("--batch", type=int, default=8, help="images explained together")
     methods.add_argument("--literal", type=int, default=2, help="steps of DIX's literal way, scaled up; 0: none")
-    methods.add_argument("--steps", type=int, default=5, help="of longer paths (IG, GIG, BIG), scaled up; 0: all")
+    methods.add_argument(
+        "--steps", type=int, default=4, help="of longer paths (IG, GIG, BIG), and twice as many: a line; 0: all"
+    )
     methods.add_argument("--no-libraries", action="store_true", help="leave out what grad-cam and saliency take")
     libraries = kinds.add_parser("libraries", help="AC and FG compared with grad-cam, GIG and BIG with saliency")
     add_overrides(libraries, "default: model=efficientnet_lite0 model.weights=random method=[ac,fg,gig,big]")

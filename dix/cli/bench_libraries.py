@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dix.baselines.wrap import PytorchGradCam
 from dix.bench.run.speed import seconds
 from dix.classifier import Classifier
 from dix.explainer import Explainer
@@ -54,10 +55,22 @@ def library_timings(
         _grad_cam(), _saliency()  # imported before anything is timed
         for name, method in methods.items():
             if name in LIBRARIES:
-                tried = replace(method, steps=steps) if hasattr(method, "steps") else method
-                run, share, note = LIBRARIES[name]
-                library = cpu(lambda run=run: run(classifier, images[:1], steps)) / share  # type: ignore[misc]
-                yield LibraryTiming(method.label, _ours(classifier, tried, images), library, note.format(steps=steps))
+                yield _timing(classifier, method, name, images, steps)
+
+
+def _timing(classifier: Classifier, method: Any, name: str, images: Tensor, steps: int) -> LibraryTiming:
+    tried = replace(method, steps=steps) if hasattr(method, "steps") else method
+    ours, reason = _ours(classifier, tried, images), _refused(classifier, name)
+    if reason:
+        return LibraryTiming(method.label, ours, float("nan"), reason)
+    run, share, note = LIBRARIES[name]
+    library = cpu(lambda: run(classifier, images[:1], steps)) / share
+    return LibraryTiming(method.label, ours, library, note + (f", {steps} steps" if hasattr(method, "steps") else ""))
+
+
+def _refused(classifier: Classifier, name: str) -> str:
+    """Why the library cannot explain this classifier, or ""."""
+    return ADAPTED[name]().unsupported(classifier) if name in ADAPTED else ""
 
 
 def library_seconds(classifier: Classifier, name: str, method: Explainer, image: Tensor) -> tuple[float, str]:
@@ -73,12 +86,15 @@ def library_seconds(classifier: Classifier, name: str, method: Explainer, image:
     steps = int(getattr(method, "steps", 0))
     try:
         _grad_cam(), _saliency()
+        reason = _refused(classifier, name)
     except MissingExtra as error:
-        return float("nan"), str(error)
+        reason = str(error)
+    if reason:
+        return float("nan"), reason
     with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         spent = seconds(lambda: run(classifier, image, steps), classifier.device)
-    return spent / share, note.format(steps=steps)
+    return spent / share, note
 
 
 def _grad_cam() -> Any:
@@ -102,37 +118,24 @@ def _ours(classifier: Classifier, method: Explainer, images: Tensor) -> float:
     return cpu(lambda: method.explain(Passes(classifier, images))) / len(images)
 
 
+def _ablation_cam() -> PytorchGradCam:
+    return PytorchGradCam(cam="AblationCAM", arguments={"ratio_channels_to_ablate": ABLATED})
+
+
+def _full_grad() -> PytorchGradCam:
+    return PytorchGradCam(cam="FullGrad")
+
+
+#: grad-cam's classes change the network that they are given: their adapters give them a copy.
+ADAPTED: dict[str, Callable[[], PytorchGradCam]] = {"ac": _ablation_cam, "fg": _full_grad}
+
+
 def _ablation(classifier: Classifier, image: Tensor, steps: int) -> None:
-    layer, targets = [classifier.network.get_submodule(classifier.layer("last"))], _targets(classifier, image)
-    with (
-        _unfrozen(classifier),
-        _grad_cam().AblationCAM(classifier.network, layer, ratio_channels_to_ablate=ABLATED) as cam,
-    ):
-        cam(classifier.normalise(image), targets)
+    _ablation_cam().explain(Passes(classifier, image))
 
 
 def _full_gradient(classifier: Classifier, image: Tensor, steps: int) -> None:
-    targets = _targets(classifier, image)
-    with _unfrozen(classifier), _grad_cam().FullGrad(classifier.network, []) as cam:
-        cam(classifier.normalise(image), targets)
-
-
-def _targets(classifier: Classifier, image: Tensor) -> list[Any]:
-    targets = optional("pytorch_grad_cam.utils.model_targets", "bench")
-    return [targets.ClassifierOutputTarget(int(classifier.logits(image).argmax()))]
-
-
-class _unfrozen:
-    """grad-cam needs parameters that require gradients."""
-
-    def __init__(self, classifier: Classifier) -> None:
-        self.network = classifier.network
-
-    def __enter__(self) -> None:
-        self.network.requires_grad_(True)
-
-    def __exit__(self, *error: object) -> None:
-        self.network.requires_grad_(False)
+    _full_grad().explain(Passes(classifier, image))
 
 
 def _guided(classifier: Classifier, image: Tensor, steps: int) -> None:
@@ -170,8 +173,8 @@ def _gradients(classifier: Classifier) -> Callable[..., dict[str, np.ndarray]]:
 LIBRARIES: dict[str, tuple[Callable[[Classifier, Tensor, int], None], float, str]] = {
     "ac": (_ablation, ABLATED, f"grad-cam, {ABLATED:.1%} of the channels timed and scaled"),
     "fg": (_full_gradient, 1.0, "grad-cam"),
-    "ig": (_straight, 1.0, "saliency, {steps} steps"),
-    "gig": (_guided, 1.0, "saliency, {steps} steps"),
-    "gig_alone": (_guided, 1.0, "saliency, {steps} steps"),
-    "big": (_blur, 1.0, "saliency, {steps} steps"),
+    "ig": (_straight, 1.0, "saliency"),
+    "gig": (_guided, 1.0, "saliency"),
+    "gig_alone": (_guided, 1.0, "saliency"),
+    "big": (_blur, 1.0, "saliency"),
 }

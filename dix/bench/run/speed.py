@@ -177,8 +177,8 @@ HEADER = (
 class Effort:
     """How much is measured. batch: images together. chunk: rows in one pass, at most. repeats: the fastest counts.
 
-    steps: of methods that integrate along a path in more, whose cost is scaled up; 0: all. literal: steps of DIX's
-    literal way on one image, likewise scaled up; 0: leave it out.
+    steps: methods that integrate along a path of more than twice as many are timed with so many and with twice as many
+    (`of_all_steps`); 0: all. literal: steps of DIX's literal way on one image, scaled up; 0: leave it out.
     """
 
     batch: int = 8
@@ -212,15 +212,14 @@ def bench(
     pixels = torch.rand(effort.batch, 3, size, size, generator=generator(0, "speed")).to(classifier.mean)
     rate = forward_rate(classifier, pixels, effort.chunk)
     able = {name: method for name, method in methods.items() if not method.unsupported(classifier)}
-    shorter = {name: shortened(method, effort.steps) for name, method in able.items()}
-    for name, (method, factor) in shorter.items():
-        row = _speed(classifier, name, [method], pixels, rate, effort, factor)
-        theirs, note = library(name, method, pixels[:1])
+    for name, method in able.items():
+        row = _speed(classifier, name, [method], pixels, rate, effort)
+        theirs, note = _library_seconds(library, name, method, pixels[:1], effort.steps)
         literal = _literal_seconds(classifier, method, pixels[:1], effort)
-        said = [note] if factor == 1 else [f"1 / {factor:g} of the steps timed", note]
-        yield replace(row, library=theirs * factor, literal=literal, note=", ".join(filter(None, said)))
-    if len(able) > 1 and all(factor == 1 for _, factor in shorter.values()):
-        yield _speed(classifier, " + ".join(able), list(able.values()), pixels, rate, effort, 1.0)
+        part = f"from {effort.steps} and {2 * effort.steps} steps" if shortened(method, effort.steps) else ""
+        yield replace(row, library=theirs, literal=literal, note=", ".join(filter(None, (part, note))))
+    if len(able) > 1 and not any(shortened(method, effort.steps) for method in able.values()):
+        yield _speed(classifier, " + ".join(able), list(able.values()), pixels, rate, effort)
 
 
 def forward_rate(classifier: Classifier, pixels: Tensor, chunk: int) -> float:
@@ -230,33 +229,56 @@ def forward_rate(classifier: Classifier, pixels: Tensor, chunk: int) -> float:
         return seconds(lambda: classifier.logits(rows), classifier.device, RATE_REPEATS) / len(rows)
 
 
-def shortened(method: Explainer, steps: int) -> tuple[Explainer, float]:
-    """The method with fewer steps along its path, and how many times as much its own number costs."""
+def shortened(method: Explainer, steps: int) -> bool:
+    """Whether the method's path has more steps than are worth taking to know its cost."""
     own = getattr(method, "steps", 0)
-    if not steps or not isinstance(own, int) or own <= steps:
-        return method, 1.0
-    return replace(method, steps=steps), own / steps  # type: ignore[type-var]
+    return isinstance(own, int) and 0 < 2 * steps < own
+
+
+def of_all_steps(measure: Callable[[Explainer], float], method: Explainer, steps: int) -> float:
+    """What a method costs, where its path is long by the line through what `steps` and twice as many of them cost.
+
+    Whatever precedes the path, such as the clean pass, counts once.
+    """
+    if not shortened(method, steps):
+        return measure(method)
+    few, more = (measure(replace(method, steps=n)) for n in (steps, 2 * steps))  # type: ignore[type-var]
+    return few + (more - few) * (method.steps - steps) / steps  # type: ignore[attr-defined]
 
 
 def _speed(
-    classifier: Classifier,
-    name: str,
-    methods: Sequence[Explainer],
-    pixels: Tensor,
-    rate: float,
-    effort: Effort,
-    factor: float,
+    classifier: Classifier, name: str, methods: Sequence[Explainer], pixels: Tensor, rate: float, effort: Effort
 ) -> Speed:
     """One row. Passes are counted on one image: what one costs depends on neither batch nor chunk."""
-    passes = forward_equivalents(classifier, methods, pixels[:1], effort.chunk)
 
-    def run() -> None:
+    def passes(*together: Explainer) -> float:
+        return forward_equivalents(classifier, together, pixels[:1], effort.chunk)
+
+    def spent(*together: Explainer) -> float:
+        return seconds(lambda: run(together), classifier.device, effort.repeats) / len(pixels)
+
+    def run(together: Sequence[Explainer]) -> None:
         shared = Passes(classifier, pixels, chunk=effort.chunk)
-        for method in methods:
+        for method in together:
             method.explain(shared)
 
-    spent = seconds(run, classifier.device, effort.repeats) / len(pixels)
-    return Speed(classifier.name, name, len(pixels), factor * spent, factor * passes, rate)
+    counted, timed = (
+        measure(*methods) if len(methods) > 1 else of_all_steps(measure, methods[0], effort.steps)
+        for measure in (passes, spent)
+    )
+    return Speed(classifier.name, name, len(pixels), timed, counted, rate)
+
+
+def _library_seconds(library: Library, name: str, method: Explainer, image: Tensor, steps: int) -> tuple[float, str]:
+    """Seconds that the library takes, and how they were got."""
+    notes: list[str] = []
+
+    def measure(part: Explainer) -> float:
+        spent, note = library(name, part, image)
+        notes.append(note)
+        return spent
+
+    return of_all_steps(measure, method, steps), notes[0]
 
 
 def _literal_seconds(classifier: Classifier, method: Explainer, image: Tensor, effort: Effort) -> float:
