@@ -153,7 +153,7 @@ def _cost(found: Mapping[str, Any]) -> str:
         return f"no: {escaped(found['reason'])}"
     changed = ", ".join(f"{key} = {value}" for key, value in found.get("settings", {}).items())
     count = f"about {found['forwards']:g}" if found["forwards"] >= 0.1 else "next to no"
-    cost = f"{count} forward passes an image{' (timed on a busy machine)' if found.get('timed') else ''}"
+    cost = f"{count} forward passes an image"
     return f"explains it, for {cost}{f' with {changed}' if changed else ''}"
 
 

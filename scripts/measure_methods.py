@@ -6,7 +6,7 @@
 One photo (scikit-image's cat), the embedded networks, the predicted class. The cost is counted, not timed: the
 operations of convolutions and matrix products for one map, clean pass and gradients included, over those of one forward
 pass, so it is the same on any machine and under any load. Methods that differ only in settings which cost nothing are
-counted once. A cost that was timed before costs were counted says so ("timed"). The site's pages are made of the file.
+counted once. The site's pages are made of the file.
 """
 
 from __future__ import annotations
@@ -101,11 +101,10 @@ def main(names: Sequence[str]) -> None:
     path, everything = FOLDER / "measured.json", options("method")
     old: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     known = {name: found for name, found in old.items() if name in everything}
-    counted = {name: found for name, found in known.items() if not any(each.get("timed") for each in found.values())}
-    wanted = list(names) or sorted(set(everything) - set(counted), key=lambda name: (name in LAST, name))
+    wanted = list(names) or sorted(set(everything) - set(known), key=lambda name: (name in LAST, name))
     if not wanted:
         return
-    kept = {name: found for name, found in counted.items() if name not in wanted}
+    kept = {name: found for name, found in known.items() if name not in wanted}
     benches = {model: bench(model, everything, kept) for model in MODELS}
     for name in wanted:
         known[name] = {model: each.measured(name) for model, each in benches.items()}
