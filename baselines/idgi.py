@@ -6,7 +6,7 @@ changes the score (to first order); the rest adds to a map what it adds to nothi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
@@ -24,6 +24,7 @@ from dix.baselines.path import (
     check_shares,
     colour,
     scores_and_gradients,
+    shares,
 )
 from dix.classifier import Classifier
 from dix.integrate import quadrature
@@ -37,12 +38,8 @@ Point = tuple[Tensor, Tensor]
 class Walk(Protocol):
     """A path from an image without information to the image itself."""
 
-    def together(self, chunk: int) -> int:
-        """How many images may walk together, where `chunk` fit."""
-        ...
-
-    def points(self, passes: Passes, images: Tensor, score: Score, chunk: int) -> Iterator[Point]:
-        """The path's points in their order, for the images with the indices [b]; both ends are among them.
+    def gains(self, passes: Passes, score: Score) -> Tensor:
+        """IDGI's attributions [B, 3, S, S] along the path.
 
         Gradients are those by the network's normalised input, whose channels have one scale.
         """
@@ -61,12 +58,12 @@ class StraightWalk:
         quadrature("right", self.steps)
         check_options(baseline=self.baseline)
 
-    def together(self, chunk: int) -> int:
+    def gains(self, passes: Passes, score: Score) -> Tensor:
         """As in Walk."""
-        return max(1, chunk)
+        return _gains(self.points, passes, score)
 
     def points(self, passes: Passes, images: Tensor, score: Score, chunk: int) -> Iterator[Point]:
-        """As in Walk."""
+        """The path's points in their order, for the images with the indices [b]; both ends are among them."""
         x, z = passes.images[images], colour(self.baseline, passes.classifier)
         times = torch.linspace(0, 1, self.steps + 1, dtype=x.dtype, device=x.device).view(-1, 1, 1, 1, 1)
         for group in times.split(max(1, chunk // len(images))):
@@ -91,12 +88,12 @@ class BlurredWalk:
         if not self.max_sigma > 0:
             raise ValueError(f"max_sigma: expected a number above 0, got {self.max_sigma}")
 
-    def together(self, chunk: int) -> int:
+    def gains(self, passes: Passes, score: Score) -> Tensor:
         """As in Walk."""
-        return max(1, chunk)
+        return _gains(self.points, passes, score)
 
     def points(self, passes: Passes, images: Tensor, score: Score, chunk: int) -> Iterator[Point]:
-        """As in Walk."""
+        """The path's points in their order, for the images with the indices [b]; both ends are among them."""
         z = colour(self.border, passes.classifier)
         x = passes.images[images] - z
         blurs = {side: self._blurs(side, x) for side in set(passes.size)}
@@ -128,22 +125,17 @@ class GuidedWalk:
         check_precision(self.precision)
         check_shares(fraction=self.fraction, max_dist=self.max_dist)
 
-    def together(self, chunk: int) -> int:
-        """As in Walk."""
-        return images_together(self.precision, chunk)
+    def gains(self, passes: Passes, score: Score) -> Tensor:
+        """As in Walk; where Guided IG has walked the same path, only its end is new."""
+        path = GuidedPath(self.steps, self.fraction, self.max_dist, self.baseline, score, self.precision)
+        walked = passes.get(path)
+        scores = halving(lambda chunk: self._scores(passes, walked.end, score, chunk), passes.chunk)
+        return (walked.gained + (scores - walked.score).view(-1, 1, 1, 1) * walked.share).to(passes.images.dtype)
 
-    def points(self, passes: Passes, images: Tensor, score: Score, chunk: int) -> Iterator[Point]:
-        """As in Walk."""
-        classifier, logits = passes.classifier, evaluator(passes.classifier, self.precision)
-        guided = GuidedPath(self.steps, self.fraction, self.max_dist, self.baseline, score, self.precision)
-        end = classifier.normalise(passes.images[images].double())
-        start = classifier.normalise(colour(self.baseline, classifier).double()).expand_as(end)
-        x = start
-        for step in range(1, self.steps + 1):
-            found, gradient = scores_and_gradients(passes, logits, x, images, score)
-            yield found, gradient
-            x = guided.step(x, gradient.abs(), start, end, step / self.steps)
-        yield scores_and_gradients(passes, logits, x, images, score)
+    def _scores(self, passes: Passes, inputs: Tensor, score: Score, chunk: int) -> Tensor:
+        logits, images = evaluator(passes.classifier, self.precision), torch.arange(len(inputs), device=inputs.device)
+        parts = images.split(images_together(self.precision, chunk))
+        return torch.cat([scores_and_gradients(passes, logits, inputs[part], part, score)[0] for part in parts])
 
 
 def _at(passes: Passes, pixels: Tensor, images: Tensor, score: Score) -> Iterator[Point]:
@@ -194,27 +186,28 @@ class ImportantDirections:
 
     def compute(self, passes: Passes) -> Tensor:
         """Attributions in units of the score."""
-        return halving(lambda chunk: self._attributions(passes, chunk), passes.chunk)
+        return self.path.gains(passes, self.score)
 
-    def _attributions(self, passes: Passes, chunk: int) -> Tensor:
+
+#: Gives a path's points for some images, when at most so many rows pass the network together.
+Points = Callable[[Passes, Tensor, Score, int], Iterator[Point]]
+
+
+def _gains(points: Points, passes: Passes, score: Score) -> Tensor:
+    """IDGI's attributions [B, 3, S, S] along any path."""
+
+    def run(chunk: int) -> Tensor:
         images = torch.arange(len(passes.images), device=passes.images.device)
-        parts = [self._sum(passes, part, chunk) for part in images.split(self.path.together(chunk))]
+        parts = [_sum(points(passes, part, score, chunk)) for part in images.split(max(1, chunk))]
         return torch.cat(parts).to(passes.images.dtype)
 
-    def _sum(self, passes: Passes, images: Tensor, chunk: int) -> Tensor:
-        points = self.path.points(passes, images, self.score, chunk)
-        before, gradient = next(points)
-        total = torch.zeros_like(gradient)
-        for after, following in points:
-            total += (after - before).view(-1, 1, 1, 1) * shares(gradient)
-            before, gradient = after, following
-        return total
+    return halving(run, passes.chunk)
 
 
-def shares(gradient: Tensor) -> Tensor:
-    """Squares of g [b, 3, S, S] as shares of their sum; equal ones where all are zero."""
-    largest = gradient.abs().amax(dim=(1, 2, 3), keepdim=True)
-    # Divided by the largest first: a saturated softmax has gradients whose squares are no numbers any more.
-    squares = (gradient / largest.where(largest > 0, 1)).square()
-    total = squares.sum(dim=(1, 2, 3), keepdim=True)
-    return torch.where(total > 0, squares / total.where(total > 0, 1), 1 / gradient[0].numel())
+def _sum(points: Iterator[Point]) -> Tensor:
+    before, gradient = next(points)
+    total = torch.zeros_like(gradient)
+    for after, following in points:
+        total += (after - before).view(-1, 1, 1, 1) * shares(gradient)
+        before, gradient = after, following
+    return total

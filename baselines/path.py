@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dix.baselines.guide import Guide
 from dix.capture import gradients
 from dix.classifier import Classifier
 from dix.integrate import Rule, quadrature
@@ -137,12 +138,28 @@ class GuidedIntegratedGradients:
     def explain(self, passes: Passes) -> Tensor:
         """[B, S, S] maps at the images' resolution."""
         guided = GuidedPath(self.steps, self.fraction, self.max_dist, self.baseline, self.score, self.precision)
-        return REDUCTIONS[self.reduction](passes.get(guided))
+        return REDUCTIONS[self.reduction](passes.get(guided).attribution)
+
+
+@dataclass(frozen=True)
+class Walked:
+    """What a guided walk leaves behind: all that Guided IG and IDGI make of the same gradients.
+
+    attribution: [B, 3, S, S] of Guided IG. gained: [B, 3, S, S] of IDGI, without the last step. share: [B, 3, S, S] of
+    the last step's gain. score: [B] before that step. end: [B, 3, S, S] where it led, as the network's input. What IDGI
+    needs is float64.
+    """
+
+    attribution: Tensor
+    gained: Tensor
+    share: Tensor
+    score: Tensor
+    end: Tensor
 
 
 @dataclass(frozen=True)
 class GuidedPath:
-    """The attributions [B, 3, S, S] of Guided IG."""
+    """Guided IG's walk from an image without information to the image, which costs 2 F a step."""
 
     steps: int
     fraction: float
@@ -151,76 +168,40 @@ class GuidedPath:
     score: Score
     precision: Precision
 
-    def compute(self, passes: Passes) -> Tensor:
+    def compute(self, passes: Passes) -> Walked:
         """Attributions in units of the score."""
-        return halving(lambda chunk: self._attributions(passes, chunk), passes.chunk)
+        return halving(lambda chunk: self._walked(passes, chunk), passes.chunk)
 
-    def _attributions(self, passes: Passes, chunk: int) -> Tensor:
+    def _walked(self, passes: Passes, chunk: int) -> Walked:
         classifier = passes.classifier
         inputs = classifier.normalise(passes.images.double())  # float64: distances are told apart to 1e-9
         z = classifier.normalise(colour(self.baseline, classifier).double())
         parts = torch.arange(len(inputs), device=inputs.device).split(images_together(self.precision, chunk))
-        return torch.cat([self._walk(passes, z.expand_as(inputs[part]), inputs[part], part) for part in parts])
+        walks = [self._walk(passes, z.expand_as(inputs[part]), inputs[part], part) for part in parts]
+        return Walked(*(torch.cat(piece) for piece in zip(*walks, strict=True)))
 
-    def _walk(self, passes: Passes, start: Tensor, end: Tensor, images: Tensor) -> Tensor:
-        x, attribution = start.clone(), torch.zeros_like(start)
-        logits = evaluator(passes.classifier, self.precision)
+    def _walk(self, passes: Passes, start: Tensor, end: Tensor, images: Tensor) -> tuple[Tensor, ...]:
+        """The fields of `Walked` for the images with the indices [b]."""
+        logits, guide = evaluator(passes.classifier, self.precision), Guide(self.fraction, self.max_dist)
+        x, attribution, gained, share = start, *(torch.zeros_like(start) for _ in range(3))
+        before = passes.images.new_zeros(len(images))
         for step in range(1, self.steps + 1):
-            g = score_gradients(passes, logits, x, images, self.score)
-            moved = self.step(x, g.abs(), start, end, step / self.steps)
+            after, g = scores_and_gradients(passes, logits, x, images, self.score)
+            gained += (after - before).view(-1, 1, 1, 1) * share
+            before, share = after, shares(g)
+            moved = guide.step(x, g.abs(), start, end, step / self.steps)
             attribution += (moved - x) * g
             x = moved
-        return attribution.to(passes.images.dtype)
-
-    def step(self, x: Tensor, size: Tensor, start: Tensor, end: Tensor, alpha: float) -> Tensor:
-        """Move x [B, ...] until its distance to `end` is (1 - alpha) of that of `start`, small gradients first.
-
-        Each pixel may run ahead of the straight line, or lag behind it, by at most max_dist of the whole way: `front`
-        and `rear` are the two ends of its leash.
-        """
-        rear = start + (end - start) * max(alpha - self.max_dist, 0)
-        front = start + (end - start) * min(alpha + self.max_dist, 1)
-        goal = _distance(start, end) * (1 - alpha)
-        # Pixels that lag too far behind are pulled up first, whatever their gradient.
-        x = torch.where(_progress(x, start, end) < max(alpha - self.max_dist, 0), rear, x)
-        unfinished = _distance(start, end) > 0
-        # Then the pixels with the smallest gradients move, a `fraction` of those that still can. Where all of them at
-        # the end of their leash would not close the gap, they go there, and the next ones are chosen. Every pass takes
-        # at least one pixel of each unfinished image to its `front`, so this ends.
-        while True:
-            now = _distance(x, end)
-            unfinished = unfinished & ~_close(now, goal)
-            free = (x != front) & unfinished.view(-1, 1, 1, 1)
-            chosen = free & (size <= _quantile(size.masked_fill(~free, torch.inf), self.fraction))
-            reach = ((front - x).abs() * chosen).flatten(1).sum(dim=1)
-            unfinished = unfinished & (reach > 0)
-            if not unfinished.any():
-                return x
-            share = ((now - goal) / reach).view(-1, 1, 1, 1)  # of the way to `front` that closes the gap
-            target = torch.where(share > 1, front, x + (front - x) * share)
-            x = torch.where(chosen, target, x)
-            unfinished = unfinished & (share.flatten() > 1)
+        return attribution.to(passes.images.dtype), gained, share, before, x
 
 
-def _distance(a: Tensor, b: Tensor) -> Tensor:
-    return (a - b).abs().flatten(1).sum(dim=1)
-
-
-def _close(a: Tensor, b: Tensor) -> Tensor:
-    return (a - b).abs() <= 1e-9 * torch.maximum(a, b).clamp(min=1)
-
-
-def _progress(x: Tensor, start: Tensor, end: Tensor) -> Tensor:
-    """Position along the straight line, 0 at `start`, 1 at `end`; 1 where they are equal."""
-    way = end - start
-    return torch.where(way != 0, (x - start) / torch.where(way != 0, way, 1), 1)
-
-
-def _quantile(values: Tensor, fraction: float) -> Tensor:
-    """The value [B, 1, 1, 1] below which `fraction` of each image's values lie, always one of them."""
-    flat = values.flatten(1)
-    rank = floor(fraction * (flat.shape[1] - 1)) + 1
-    return flat.kthvalue(rank, dim=1).values.view(-1, 1, 1, 1)
+def shares(gradient: Tensor) -> Tensor:
+    """Squares of g [b, 3, S, S] as shares of their sum; equal ones where all are zero."""
+    largest = gradient.abs().amax(dim=(1, 2, 3), keepdim=True)
+    # Divided by the largest first: a saturated softmax has gradients whose squares are no numbers any more.
+    squares = (gradient / largest.where(largest > 0, 1)).square()
+    total = squares.sum(dim=(1, 2, 3), keepdim=True)
+    return torch.where(total > 0, squares / total.where(total > 0, 1), 1 / gradient[0].numel())
 
 
 @dataclass(frozen=True)

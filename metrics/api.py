@@ -157,7 +157,8 @@ class Probe(Protocol):
     """Which altered images the model must see. Implementations are frozen dataclasses of hyper-parameters.
 
     A probe may also have `needs_patches` (bool): True where it leaves patches out, which a Vision Transformer can do
-    without and other networks cannot.
+    without and other networks cannot. And `maps_alone` (bool): True where a trace hangs on nothing but the batch and
+    `case.maps`, so that methods whose maps are equal share one.
     """
 
     def trace(self, case: Case, predict: Predict) -> Trace:

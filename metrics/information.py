@@ -68,6 +68,11 @@ class Reveal:
         choose("protocol.reveal", self.reveal, get_args(Revealed))
         choose("protocol.sic_input", self.input, get_args(Input))
 
+    @property
+    def maps_alone(self) -> bool:
+        """Whether methods with equal maps get equal traces: not where each draws random pixels of its own."""
+        return not self.draw
+
     def trace(self, case: Case, predict: Predict) -> Trace:
         """Ask the model about the blurred image, K revealed ones and the whole one: [B, K + 2], in this order.
 

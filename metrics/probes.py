@@ -31,6 +31,7 @@ class Blackout:
     """
 
     version: ClassVar[int] = 1
+    maps_alone: ClassVar[bool] = True
     fractions: tuple[float, ...]
     fill: Fill = "black"
     order: Order = "least"
@@ -74,6 +75,7 @@ class SoftMask:
     """
 
     version: ClassVar[int] = 1
+    maps_alone: ClassVar[bool] = True
     fill: Fill = "black"
     inverse: bool = False
     ones: bool = True

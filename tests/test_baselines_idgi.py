@@ -19,7 +19,7 @@ from support.baseline_networks import ALL, classifier, images, in_double, traces
 from torch import Tensor, nn
 
 from dix.baselines.idgi import BlurredWalk, GuidedWalk, Idgi, StraightWalk, Walk, shares
-from dix.baselines.path import IntegratedGradients
+from dix.baselines.path import GuidedIntegratedGradients, IntegratedGradients
 from dix.classifier import Classifier
 from dix.explainer import Explainer
 from dix.passes import Passes
@@ -167,6 +167,21 @@ def test_every_point_passes_the_network_once_and_reductions_share_it(walk: str) 
     handle.remove()
     assert sum(count) == 2 * 5
     assert traces(passes.classifier.network) == []
+
+
+@pytest.mark.parametrize("idgi_first", [False, True])
+def test_guided_ig_and_idgi_walk_the_guided_path_once(idgi_first: bool) -> None:
+    """Four steps of two images, and the image at the path's end, where only IDGI looks; the same maps as alone."""
+    methods: list[Explainer] = [GuidedIntegratedGradients(4), Idgi(GuidedWalk(4))]
+    alone = [method.explain(passes_of("resnet")) for method in methods]
+    passes = passes_of("resnet")
+    count: list[int] = []
+    handle = passes.classifier.network.register_forward_pre_hook(lambda _m, inputs: count.append(len(inputs[0])))
+    order = (1, 0) if idgi_first else (0, 1)
+    found = {i: methods[i].explain(passes) for i in order}
+    handle.remove()
+    assert sum(count) == 2 * 5
+    assert all(torch.equal(found[i], alone[i]) for i in order)
 
 
 def test_idgi_is_steadier_than_ig_where_the_path_is_coarse() -> None:

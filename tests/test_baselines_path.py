@@ -222,7 +222,7 @@ def test_ig_of_a_linear_network_is_weight_times_difference() -> None:
 def test_guided_ig_equals_saliency(name: str, fraction: float, max_dist: float) -> None:
     passes = passes_of(classifier(name))
     oracle = pair_maps(passes, PairGuidedIG(), x_steps=8, fraction=fraction, max_dist=max_dist)
-    ours = passes.get(GuidedPath(8, fraction, max_dist, "mean_colour", "probability", "double"))
+    ours = passes.get(GuidedPath(8, fraction, max_dist, "mean_colour", "probability", "double")).attribution
     for found, wanted in zip(ours, oracle, strict=True):
         assert pearson(found.abs().sum(dim=0), wanted.abs().sum(dim=0)) > 0.999
     torch.testing.assert_close(ours, oracle, rtol=1e-6, atol=1e-9)

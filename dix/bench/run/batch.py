@@ -219,16 +219,7 @@ def enlarged(method: Explainer, passes: Passes, resizes: Sequence[str]) -> dict[
 
 def altered(method: Explainer, passes: Passes, images: Tensor, map_resize: str) -> Tensor:
     """The method's maps [B, H, W] of altered images [B, 3, H, W] for the targets of the unaltered ones."""
-    return _again(method, passes, images, passes.targets, map_resize)
-
-
-def other_targets(method: Explainer, passes: Passes, targets: Tensor, map_resize: str) -> Tensor:
-    """The method's maps [B, H, W] of the same images for other targets [B]."""
-    return _again(method, passes, passes.images, targets, map_resize)
-
-
-def _again(method: Explainer, passes: Passes, images: Tensor, targets: Tensor, map_resize: str) -> Tensor:
-    again = Passes(passes.classifier, images, targets, ids=passes.ids, chunk=passes.chunk, seed=passes.seed)
+    again = Passes(passes.classifier, images, passes.targets, ids=passes.ids, chunk=passes.chunk, seed=passes.seed)
     return maps(method, again, map_resize).values
 
 

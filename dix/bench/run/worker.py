@@ -15,12 +15,13 @@ from typing import TypeVar
 
 from torch import Tensor
 
+from dix.bench.run.alike import Answers, Others
 from dix.bench.run.batch import (
     Maps,
     Prepared,
     altered,
     enlarged,
-    other_targets,
+    maps,
     part,
     predict,
     prepare,
@@ -125,6 +126,7 @@ class _Pass:
         self.thorough = thorough
         self.contents = dict(zip(batch.ids, batch.contents, strict=True))
         self.sizes: set[tuple[int, ...]] = set()  # of files that were encoded for the batch
+        self.answers, self.others = Answers(), Others()
 
     def run(self) -> list[Findings]:
         """All that the jobs want, method after method, so that one method's maps are in memory at a time."""
@@ -141,6 +143,7 @@ class _Pass:
 
     def _prepare(self, shares: Sequence[_Share]) -> None:
         """Show these shares' images to the network; alike shares once."""
+        self.answers, self.others = Answers(), Others()
         ready = [share for share in self.shares if share.batch.ids and share not in shares]
         for share in shares:
             question = question_of(share.job, share.batch)
@@ -200,6 +203,7 @@ class _Pass:
                     scorer = self._scorer(method, share, kept)  # nothing that a failing metric saw is seen by the next
                 else:
                     share.found.rows += self._rows(share, method, metric, kept, scores)
+        self.answers.keep(shares[0].prepared, kept.sound, scorer.traces)
         shares[0].lane.outcome.files += sum(map(self._files, scorer.traces.values()))
 
     def _files(self, trace: Trace) -> int:
@@ -218,10 +222,11 @@ class _Pass:
             explain=lambda images: altered(explainer, prepared.passes, images, resize),
             method=method,
             native=made.sound_native,
-            explain_as=lambda targets: other_targets(explainer, prepared.passes, targets, resize),
+            explain_as=lambda targets: maps(explainer, self.others.about(prepared.passes, targets), resize).values,
             _memo=Memory(),
         )
-        return Scorer(made, case, share.predict, Memory(), share.lane.outcome.timing)
+        traces = self.answers.of(prepared, case.maps)
+        return Scorer(made, case, share.predict, traces, share.lane.outcome.timing)
 
     def _rows(self, share: _Share, method: str, metric: str, made: Maps, scores: Sequence[Score]) -> Iterator[Row]:
         cell = share.lane.cells[method, metric]
@@ -256,7 +261,7 @@ class _Pass:
                 raise  # a launcher's signal, not the method's fault
             kind = "" if isinstance(error, Left) else f"{type(error).__name__}: "
             failure = Failure(method, f"{who}{kind}{error}", error)
-        changes = self.worker.guard.changed(*self.handed, *handed, thorough=self.thorough)
+        changes = self.worker.guard.changed(*self.handed, self.others, *handed, thorough=self.thorough)
         if changes:
             failure = Failure(method, f"{who}{told(changes)}")
             self.worker.guard.restore()
