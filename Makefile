@@ -107,12 +107,14 @@ figures: $(STAMP) ## The thesis's Figures 1-3 in results/NAME/figures: make figu
 	$(if $(DATA),DIX_DATA='$(abspath $(DATA))') $(DIX) figures $(OVERRIDES)
 
 .PHONY: embedded
-embedded: $(STAMP) ## Most methods and metrics on the embedded networks, photos and digits: an hour and more on two cores
+embedded: $(STAMP) ## Most methods and metrics on the embedded networks, photos and digits: at most an hour on two cores
 	@echo "1,000 digits with LeNet-5, 25 photos with EfficientNet-Lite0, 5 with ViT-S/14; steps: DIX 10, IG 25, GIG 25, BIG 100"
 	$(DIX) train experiment=train_digits run.name=embedded
 	$(DIX) run experiment=embedded_mnist
 	$(DIX) run experiment=embedded
+	$(DIX) run experiment=embedded_more
 	$(DIX) run experiment=embedded_vit
+	$(DIX) run experiment=embedded_vit_more
 	$(DIX) run experiment=embedded_grid
 	$(DIX) run experiment=embedded_grid_vit
 	$(DIX) run experiment=embedded_contrast
