@@ -51,12 +51,15 @@ class Timed(TwoHalves):
 
 @dataclass(frozen=True)
 class Slow(Brightness):
-    """Takes SLOW seconds an image and sends every image through the network once more."""
+    """Takes SLOW seconds an image and sends every image through the network once more.
+
+    Its maps are not those of Brightness: the network would be asked about equal ones once.
+    """
 
     def explain(self, passes: Passes) -> Tensor:
         CLOCK.pass_(SLOW * len(passes.ids))
         passes.classifier.logits(passes.images)
-        return super().explain(passes)
+        return 2 * super().explain(passes)
 
 
 @dataclass(frozen=True)
