@@ -157,8 +157,8 @@ class Probe(Protocol):
     """Which altered images the model must see. Implementations are frozen dataclasses of hyper-parameters.
 
     A probe may also have `needs_patches` (bool): True where it leaves patches out, which a Vision Transformer can do
-    without and other networks cannot. And `maps_alone` (bool): True where a trace hangs on nothing but the batch and
-    `case.maps`, so that methods whose maps are equal share one.
+    without and other networks cannot. And a method `reads(case)`, which gives all that its trace takes from the maps as
+    one tensor or array (the pixels' ranks, for one): methods whose maps agree in it share the trace. None: they do not.
     """
 
     def trace(self, case: Case, predict: Predict) -> Trace:

@@ -68,10 +68,9 @@ class Reveal:
         choose("protocol.reveal", self.reveal, get_args(Revealed))
         choose("protocol.sic_input", self.input, get_args(Input))
 
-    @property
-    def maps_alone(self) -> bool:
-        """Whether methods with equal maps get equal traces: not where each draws random pixels of its own."""
-        return not self.draw
+    def reads(self, case: Case) -> np.ndarray | None:
+        """The pixels that each threshold reveals; None where each method draws random pixels of its own."""
+        return None if self.draw else self._revealed(case)
 
     def trace(self, case: Case, predict: Predict) -> Trace:
         """Ask the model about the blurred image, K revealed ones and the whole one: [B, K + 2], in this order.
@@ -105,6 +104,9 @@ class Reveal:
 
     def _revealed(self, case: Case) -> np.ndarray:
         """The pixels that each threshold reveals: [B, K, H, W] bool."""
+        return np.asarray(case.once(("revealed", self), lambda: self._chosen(case)))
+
+    def _chosen(self, case: Case) -> np.ndarray:
         shares = np.array(self.thresholds)
         if self.reveal == "rank":
             ranks = ranking(case, self.ties, self.seed).cpu().numpy()

@@ -13,7 +13,7 @@ from dix.metrics.answers import beside, by_image, by_level, chosen
 from dix.metrics.api import Case, Predict, Trace
 from dix.metrics.fills import canvas
 from dix.metrics.options import Fill, Order, Ties, floats
-from dix.metrics.ranks import first, places
+from dix.metrics.ranks import first, places, ranking
 from dix.metrics.scaling import constant, unit
 
 #: Altered images built at a time; bounds memory, never changes a score.
@@ -31,7 +31,6 @@ class Blackout:
     """
 
     version: ClassVar[int] = 1
-    maps_alone: ClassVar[bool] = True
     fractions: tuple[float, ...]
     fill: Fill = "black"
     order: Order = "least"
@@ -40,6 +39,10 @@ class Blackout:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fractions", floats("protocol.fractions", self.fractions))
+
+    def reads(self, case: Case) -> Tensor:
+        """The pixels' ranks [B, H * W]."""
+        return ranking(case, self.ties, self.seed)
 
     def trace(self, case: Case, predict: Predict) -> Trace:
         """Ask the model about each share; costs one forward for each image and each fraction above 0."""
@@ -75,10 +78,13 @@ class SoftMask:
     """
 
     version: ClassVar[int] = 1
-    maps_alone: ClassVar[bool] = True
     fill: Fill = "black"
     inverse: bool = False
     ones: bool = True
+
+    def reads(self, case: Case) -> Tensor:
+        """The mask [B, H, W]."""
+        return self.mask(case)
 
     def trace(self, case: Case, predict: Predict) -> Trace:
         """Ask the model about the masked image: [B, 1]; where nothing was masked, the clean prediction answers."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pytest
 import torch
 from support import engine_jobs as parts
 from support.hostile_methods import conv_model
@@ -23,21 +22,22 @@ from dix.bench.run.outcome import Outcome
 from dix.bench.store.results import ResultStore
 from dix.datasets.loader import load
 from dix.explainer import Explainer
-from dix.metrics.api import Trace
+from dix.metrics.api import Case, Trace
 from dix.metrics.contrast import Contrast
-from dix.metrics.faithfulness import Neg
 from dix.metrics.information import Reveal
+from dix.metrics.probes import Blackout, SoftMask
+from dix.metrics.single_deletion import OneCell
 from dix.passes import Passes
 
 
 @dataclasses.dataclass(frozen=True)
 class Shifted(parts.Brightness):
-    """Brightness with the first image's least pixel moved by the last bit."""
+    """Brightness with another order of the first image's pixels."""
 
     def explain(self, passes: Passes) -> Tensor:
-        """[B, H, W] maps, one number of which is another than Brightness's."""
+        """[B, H, W] maps whose first pixel is the most relevant."""
         maps = super().explain(passes).clone()
-        maps[0, 0, 0] = torch.nextafter(maps[0, 0, 0], torch.tensor(torch.inf))
+        maps[0, 0, 0] = 2
         return maps
 
 
@@ -52,7 +52,7 @@ def values(folder: Path, method: str) -> pd.Series:
 
 
 def test_the_network_answers_once_for_equal_maps(tmp_path: Path) -> None:
-    """The third method's maps are equal to the first's; the fourth's differ in one bit of each batch."""
+    """The third method's maps order the pixels as the first's do; the fourth's another way."""
     methods = {"a": parts.Brightness(), "random": Random(), "b": parts.Brightness("again"), "c": Shifted()}
     found = run(tmp_path / "all", methods)
     alone = {name: run(tmp_path / name, {name: methods[name]}) for name in ("a", "b", "c", "random")}
@@ -62,28 +62,40 @@ def test_the_network_answers_once_for_equal_maps(tmp_path: Path) -> None:
         pd.testing.assert_series_equal(values(tmp_path / "all", name), values(tmp_path / name, name), check_exact=True)
 
 
-@pytest.mark.parametrize(("draw", "remembered"), [("", True), ("SIC", False)])
-def test_random_pixels_of_each_method_are_its_own(draw: str, remembered: bool) -> None:
-    assert Reveal((0.1,), draw=draw).maps_alone is remembered
+def test_random_pixels_of_each_method_are_its_own() -> None:
+    batch = prepare(parts.job(), load(parts.Made(), parts.job().preprocess, [0, 1])).images
+    case = Case(batch, torch.rand(2, 8, 8))
+    assert Reveal((0.1,), draw="SIC").reads(case) is None
+    shared = Reveal((0.25,)).reads(case)
+    assert shared is not None
+    assert shared.sum() == 2 * 16
 
 
-def test_what_is_remembered_is_handed_out_as_copies_and_for_these_bits_only() -> None:
+def test_what_is_remembered_is_handed_out_as_copies_and_for_what_was_read_only() -> None:
+    """Blackout reads ranks: a map twice as large asks the same, its negative does not, nor do other images."""
     job = parts.job()
     batch = load(job.dataset, job.preprocess, [0, 1])
-    prepared, other = prepare(job, batch), prepare(job, batch)
-    maps, probe = torch.zeros(2, 8, 8), Neg(parts.FRACTIONS).probe
-    answers, trace = Answers(), Trace(torch.ones(2, 3), torch.ones(2, 3).long(), {"bytes": torch.ones(2, 3)})
-    answers.keep(prepared, maps, {probe: trace, "a stranger's probe": trace})
-    known = answers.of(prepared, maps.clone())
-    assert list(known) == [probe]
-    known[probe].probability.zero_()
-    known[probe].side["bytes"].zero_()
-    again = answers.of(prepared, maps)[probe]
-    assert torch.equal(again.probability, torch.ones(2, 3))
-    assert torch.equal(again.side["bytes"], torch.ones(2, 3))
-    assert not answers.of(other, maps)
-    assert not answers.of(prepared, -maps)
-    assert not answers.of(prepared, maps.double())
+    first, other = (prepare(job, batch).images for _ in range(2))
+    maps, asked = torch.rand(2, 8, 8), []
+
+    def ask() -> Trace:
+        asked.append(True)
+        return Trace(torch.ones(2, 3), torch.ones(2, 3).long(), {"bytes": torch.ones(2, 3)})
+
+    answers, probe = Answers(), Blackout(parts.FRACTIONS)
+    for factor in (1, 2):
+        found = answers.recall(probe, Case(first, factor * maps), ask)
+        assert torch.equal(found.probability, torch.ones(2, 3))
+        assert torch.equal(found.side["bytes"], torch.ones(2, 3))
+        found.probability.zero_()
+        found.side["bytes"].zero_()
+    assert len(asked) == 1
+    for case, by in ((Case(first, -maps), probe), (Case(other, maps), probe), (Case(first, maps), SoftMask())):
+        answers.recall(by, case, ask)
+    assert len(asked) == 4
+    for _ in range(2):
+        answers.recall(OneCell(), Case(first, maps), ask)  # it does not tell what it reads
+    assert len(asked) == 6
 
 
 def test_evidence_about_another_class_is_shared_and_changes_no_row(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ class Scorer:
     """One method's maps of a batch on their way through the metrics.
 
     case: the images with the sound maps. predict: asks the model. traces: what it said, so that each probe asks once.
+    recall: gives a probe's trace of a case, by asking or from memory.
     """
 
     maps: Maps
@@ -52,6 +53,7 @@ class Scorer:
     predict: Predict
     traces: MutableMapping[Any, Trace] = field(default_factory=dict)
     timing: Timing = lambda what: nullcontext()
+    recall: Callable[[Probe, Case, Callable[[], Trace]], Trace] = lambda probe, case, ask: ask()
 
     def score(self, metric: Metric) -> list[Score]:
         """The metric's score of each image. Raises ValueError where the metric does not score every image."""
@@ -65,7 +67,7 @@ class Scorer:
             return None
         if probe not in self.traces:
             with self.timing(f"probe {type(probe).__name__}"):
-                self.traces[probe] = probe.trace(self.case, self.predict)
+                self.traces[probe] = self.recall(probe, self.case, lambda: probe.trace(self.case, self.predict))
         return self.traces[probe]
 
     def _excluded(self, metric: Metric, trace: Trace | None) -> list[str]:

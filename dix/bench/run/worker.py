@@ -203,7 +203,6 @@ class _Pass:
                     scorer = self._scorer(method, share, kept)  # nothing that a failing metric saw is seen by the next
                 else:
                     share.found.rows += self._rows(share, method, metric, kept, scores)
-        self.answers.keep(shares[0].prepared, kept.sound, scorer.traces)
         shares[0].lane.outcome.files += sum(map(self._files, scorer.traces.values()))
 
     def _files(self, trace: Trace) -> int:
@@ -225,8 +224,7 @@ class _Pass:
             explain_as=lambda targets: maps(explainer, self.others.about(prepared.passes, targets), resize).values,
             _memo=Memory(),
         )
-        traces = self.answers.of(prepared, case.maps)
-        return Scorer(made, case, share.predict, traces, share.lane.outcome.timing)
+        return Scorer(made, case, share.predict, Memory(), share.lane.outcome.timing, self.answers.recall)
 
     def _rows(self, share: _Share, method: str, metric: str, made: Maps, scores: Sequence[Score]) -> Iterator[Row]:
         cell = share.lane.cells[method, metric]
