@@ -18,8 +18,8 @@ from scipy.ndimage import gaussian_filter
 from support.baseline_networks import ALL, classifier, images, in_double, traces
 from torch import Tensor, nn
 
-from dix.baselines.idgi import BlurredWalk, GuidedWalk, Idgi, StraightWalk, Walk, shares
-from dix.baselines.path import GuidedIntegratedGradients, IntegratedGradients
+from dix.baselines.idgi import BlurredWalk, GuidedWalk, Idgi, StraightWalk, Walk
+from dix.baselines.path import GuidedIntegratedGradients, IntegratedGradients, shares
 from dix.classifier import Classifier
 from dix.explainer import Explainer
 from dix.passes import Passes

@@ -53,7 +53,12 @@ def values(folder: Path, method: str) -> pd.Series:
 
 def test_the_network_answers_once_for_equal_maps(tmp_path: Path) -> None:
     """The third method's maps order the pixels as the first's do; the fourth's another way."""
-    methods = {"a": parts.Brightness(), "random": Random(), "b": parts.Brightness("again"), "c": Turned()}
+    methods: dict[str, Explainer] = {
+        "a": parts.Brightness(),
+        "random": Random(),
+        "b": parts.Brightness("again"),
+        "c": Turned(),
+    }
     found = run(tmp_path / "all", methods)
     alone = {name: run(tmp_path / name, {name: methods[name]}) for name in ("a", "b", "c", "random")}
     assert alone["a"].forwards == alone["c"].forwards == alone["random"].forwards > 0
@@ -100,7 +105,7 @@ def test_what_is_remembered_is_handed_out_as_copies_and_for_what_was_read_only()
 
 def test_evidence_about_another_class_is_shared_and_changes_no_row(tmp_path: Path) -> None:
     """Two of Grad-CAM's kind ask for one more clean pass a batch, not for one each."""
-    methods = {"a": GradCam(), "b": GradCam("second")}
+    methods: dict[str, Explainer] = {"a": GradCam(), "b": GradCam("second")}
     job = parts.job(methods=methods, model=conv_model())
     job = dataclasses.replace(job, metrics={"contrast": Contrast()})
     seen: list[int] = []

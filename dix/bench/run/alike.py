@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -34,7 +34,7 @@ class Answers:
         if read is None:
             return ask()
         raw = torch.as_tensor(read).cpu().contiguous().reshape(-1).view(torch.uint8)
-        content = hashlib.blake2b(raw.numpy()).digest()
+        content = hashlib.blake2b(raw.numpy().tobytes()).digest()
         for batch, known, of, trace in self._kept:
             if batch is case.batch and of == content and known == probe:
                 return _copy(trace)
@@ -65,5 +65,10 @@ class Others:
 
 
 def _copy(trace: Trace) -> Trace:
-    own = {f.name: value.clone() for f in fields(trace) if isinstance(value := getattr(trace, f.name), Tensor)}
-    return replace(trace, **own, side={name: tensor.clone() for name, tensor in trace.side.items()})
+    return replace(
+        trace,
+        probability=trace.probability.clone(),
+        predicted=trace.predicted.clone(),
+        logits=None if trace.logits is None else trace.logits.clone(),
+        side={name: tensor.clone() for name, tensor in trace.side.items()},
+    )
