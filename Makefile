@@ -109,7 +109,7 @@ figures: $(STAMP) ## The thesis's Figures 1-3 in results/NAME/figures: make figu
 .PHONY: embedded
 embedded: $(STAMP) ## Most methods and metrics on the embedded networks, photos and digits: at most an hour on two cores
 	@echo "1,000 digits with LeNet-5, 25 photos with EfficientNet-Lite0, 5 with ViT-S/14; steps: DIX 10, IG 25, GIG 25, BIG 100"
-	@echo "SIC and AIC for the thesis's methods, IDGI-GIG, XRAI, IIA3 and BEE; what else is made: docs/tables.md"
+	@echo "SIC and AIC for the thesis's methods and their strongest rivals; what else is made: docs/tables.md"
 	$(DIX) train experiment=train_digits run.name=embedded
 	$(DIX) run experiment=embedded_mnist
 	$(DIX) run experiment=embedded
