@@ -26,6 +26,7 @@ from dix.capture import gradients
 from dix.classifier import Classifier
 from dix.maps import resize
 from dix.passes import Passes, halving
+from dix.recording import Lean
 
 Biases = Literal["all", "explicit", "convolutions"]
 Rescale = Literal["layer", "channel"]
@@ -201,7 +202,7 @@ class FullGradient:
         gathered = Gathered(x, self.rescale, self.eps)
         with torch.enable_grad():
             leaf = x.requires_grad_()
-            with BiasTap(_RULES[self.biases], gathered.add):
+            with Lean(), BiasTap(_RULES[self.biases], gathered.add):
                 logits = passes.classifier.network(leaf)
             score = passes.score(logits, images).sum()
         gathered.add(x.detach() * gradients(score, [leaf])[0], 1)

@@ -26,28 +26,27 @@ class Guide:
         Each pixel may run ahead of the straight line, or lag behind it, by at most max_dist of the whole way: `front`
         and `rear` are the two ends of its leash.
         """
-        rear = start + (end - start) * max(alpha - self.max_dist, 0)
         front = start + (end - start) * min(alpha + self.max_dist, 1)
-        goal = _distance(start, end) * (1 - alpha)
-        # Pixels that lag too far behind are pulled up first, whatever their gradient.
-        x = torch.where(_progress(x, start, end) < max(alpha - self.max_dist, 0), rear, x)
-        unfinished = _distance(start, end) > 0
+        goal = (way := _distance(start, end)) * (1 - alpha)
+        if alpha > self.max_dist:  # pixels that lag too far behind are pulled up first, whatever their gradient
+            rear = start + (end - start) * (alpha - self.max_dist)
+            x = torch.where(_progress(x, start, end) < alpha - self.max_dist, rear, x)
+        unfinished = way > 0
         # Then the pixels with the smallest gradients move, a `fraction` of those that still can. Where all of them at
         # the end of their leash would not close the gap, they go there, and the next ones are chosen. Every pass takes
         # at least one pixel of each unfinished image to its `front`, so this ends.
-        while True:
+        while unfinished.any():
             now = _distance(x, end)
             unfinished = unfinished & ~_close(now, goal)
             free = (x != front) & unfinished.view(-1, 1, 1, 1)
             chosen = free & (size <= _quantile(size.masked_fill(~free, torch.inf), self.fraction))
             reach = ((front - x).abs() * chosen).flatten(1).sum(dim=1)
             unfinished = unfinished & (reach > 0)
-            if not unfinished.any():
-                return x
             share = ((now - goal) / reach).view(-1, 1, 1, 1)  # of the way to `front` that closes the gap
             target = torch.where(share > 1, front, x + (front - x) * share)
             x = torch.where(chosen, target, x)
             unfinished = unfinished & (share.flatten() > 1)
+        return x
 
 
 def _distance(a: Tensor, b: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from dix.classifier import Classifier
 from dix.integrate import Rule, quadrature
 from dix.passes import Passes, Score, halving, rows
 from dix.precision import Precision, check_precision, evaluator, images_together
+from dix.recording import Lean
 
 PathRule = Rule | Literal["endpoints"]
 Colour = Literal["mean_colour", "black", "white"]
@@ -337,7 +338,7 @@ def scores_and_gradients(
 ) -> tuple[Tensor, Tensor]:
     """[M] the target's score of `inputs`, which `logits` maps to [M, K], and its gradient [M, ...]; 2 F a row."""
     leaf = inputs.detach().requires_grad_()
-    with torch.enable_grad():
+    with torch.enable_grad(), Lean():
         found = passes.score(logits(leaf), image_of_row, score)
     return found.detach(), gradients(found.sum(), [leaf])[0]
 

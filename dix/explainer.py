@@ -20,6 +20,7 @@ from dix.classifier import Classifier
 from dix.integrate import PHI, Baseline, Phi, Rule, baseline, quadrature
 from dix.maps import Resize, by_maximum, grid, min_max, resize
 from dix.passes import Passes, Rows, Score, halving, rows
+from dix.recording import Lean
 
 #: What a method is to a table: a rival that is compared, the proposed method, or a control that is only shown.
 #: A class says so by its attribute `role`; without one it is a baseline.
@@ -133,7 +134,7 @@ class LayerSums:
 def gradient_at(passes: Passes, layer: str, r: Tensor, part: Rows, score: Score = "logit") -> Tensor:
     """g [p, b, ...] of the score at interpolants r [p, b, ...] of a layer, through the layer's tail alone."""
     leaf = r.flatten(0, 1).requires_grad_()
-    with torch.enable_grad():
+    with torch.enable_grad(), Lean():
         logits = passes.classifier.tail(layer).logits(leaf, passes.context(layer), part.image_of_row)
         total = passes.score(logits, part.image_of_row, score).sum()
     return gradients(total, [leaf])[0].view_as(r)

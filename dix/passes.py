@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dix.capture import capturing, gradients
 from dix.classifier import Classifier
+from dix.recording import Lean
 from dix.seeding import generator
 from dix.split import Context
 
@@ -152,7 +153,8 @@ class ForwardPass:
         """The logits and activations, with the graph that leads from these to those."""
         classifier = passes.classifier
         layers = self.layers or dict.fromkeys([*classifier.layers.values(), *classifier.attention_layers])
-        with torch.enable_grad(), capturing(classifier.network, list(layers), classifier.layouts) as activations:
+        capture = capturing(classifier.network, list(layers), classifier.layouts)
+        with torch.enable_grad(), Lean(), capture as activations:
             return Captured(classifier.logits(passes.images), activations)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from dix.bench.run import meter
 from dix.bench.run.evaluate import evaluate
 from dix.bench.run.outcome import Outcome
 from dix.bench.run.speed import flops, forward_flops
+from dix.bench.run.workers import Workers
 from dix.bench.store.results import ResultStore
 from dix.cli.floor import _encoding, floor_of
 from dix.explainer import Dix
@@ -92,6 +94,7 @@ def test_a_run_is_compared_with_its_passes_and_files(monkeypatch: pytest.MonkeyP
     assert found is not None
     assert found.times == pytest.approx(1.25)
     assert str(found).startswith("took 50 s, 1.25 times what its 100 passes (200.0 ms each) and 400 encoded files (100")
+    assert "busy" not in str(found)
     assert floor_of([parts.job()], [outcome], 10.0) is None
     assert floor_of([parts.job()], [Outcome()], 100.0) is None
 
@@ -99,3 +102,26 @@ def test_a_run_is_compared_with_its_passes_and_files(monkeypatch: pytest.MonkeyP
 def test_the_encoder_is_timed_on_the_runs_own_images() -> None:
     assert _encoding([dataclasses.replace(parts.job(), metrics={"sic": Sic((0.1, 0.5))})]) > 0
     assert _encoding([parts.job()]) == 0
+
+
+def test_workers_are_as_busy_as_they_had_work_while_files_were_encoded() -> None:
+    """One of two workers had work for all of 8 s of encoding, the other for 4: 12 of 16 worker-seconds."""
+    made = dataclasses.replace(parts.job(workers=2), metrics={"sic": Sic((0.1, 0.5))})
+    outcome = Outcome(passes=100.0, pass_seconds=0.2, seconds={"probe Reveal": 8.0, "clean": 5.0}, worker_seconds=12.0)
+    found = floor_of([made], [outcome], 50.0)
+    assert found is not None
+    assert str(found).endswith("; while files were encoded, its workers were 75% busy")
+
+
+def test_work_of_the_workers_is_counted_from_submission_to_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three tasks for two workers at 10 s, done at 12, 13 and 15 s: 2 * 2 + 2 * 1 + 1 * 2 worker-seconds."""
+    clock = iter([0.0, 10.0, 10.0, 10.0, 12.0, 13.0, 15.0, 100.0])
+    futures: list[Future[int]] = []
+    monkeypatch.setattr("dix.bench.run.workers.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", lambda *_: futures.append(Future()) or futures[-1])
+    pool = Workers(2)
+    for _ in range(3):
+        pool.submit(abs, -1)
+    for future in futures:
+        future.set_result(1)
+    assert pool.seconds == 8.0

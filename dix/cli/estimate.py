@@ -7,11 +7,11 @@ import dataclasses
 import time
 from collections.abc import Sequence
 
-from dix.bench.run import runtime
 from dix.bench.run.calibrate import calibrate
 from dix.bench.run.estimate import Forecast, Work, alike, forecast, joined, remaining_together
 from dix.bench.run.job import Job
 from dix.bench.run.prices import Prices
+from dix.bench.run.workers import workers
 from dix.bench.store.results import ResultStore
 from dix.cli.config import together
 from dix.cli.options import add_overrides, overrides_of
@@ -65,8 +65,8 @@ def _foreseen(jobs: Sequence[Job], results: str, arguments: argparse.Namespace, 
 def _priced(jobs: Sequence[Job], images: int, start: float) -> tuple[Job, Prices]:
     """Alike jobs as one, and what its parts cost."""
     job = joined(jobs)
-    with runtime.worker_pool(job.run.workers) as workers:
-        return job, calibrate(job, images, workers, start=start)
+    with workers(job.run.workers) as pool:
+        return job, calibrate(job, images, pool, start=start)
 
 
 def _until_decided(job: Job, results: str, prices: Prices, pilot: int) -> list[str]:

@@ -13,7 +13,7 @@ from dix.bench.tables import samples
 from dix.bench.tables.table import Evidence
 
 #: What a report says of a run's cost, where its record has it.
-COSTS = ("images", "forwards_of_metrics", "wall_seconds", "times_the_floor")
+COSTS = ("images", "forwards_of_metrics", "wall_seconds", "times_the_floor", "workers_busy")
 #: What is said of images that were computed until all was decided.
 UNTIL_DECIDED = (
     "in a random order, each method and metric until its comparisons were decided: intervals, p-values and marks of "

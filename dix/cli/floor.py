@@ -25,7 +25,8 @@ class Floor:
     """What a run would have cost had it made its passes and encoded its files and nothing else, at its best rates.
 
     wall: seconds that it took. passes, pass_seconds: forward passes of an image, and the fastest one. files,
-    file_seconds: that probes encoded; 0 s where they were too few to be timed.
+    file_seconds: that probes encoded; 0 s where they were too few to be timed. busy: of the time in which they were
+    encoded, the share of it for which each worker process had work.
     """
 
     wall: float
@@ -33,6 +34,7 @@ class Floor:
     pass_seconds: float
     files: int
     file_seconds: float
+    busy: float = 0.0
 
     @property
     def times(self) -> float:
@@ -44,9 +46,10 @@ class Floor:
         files = (
             f" and {self.files:,} encoded files ({1000 * self.file_seconds:.0f} ms each)" if self.file_seconds else ""
         )
+        busy = f"; while files were encoded, its workers were {self.busy:.0%} busy" if self.busy else ""
         return (
             f"took {self.wall:.0f} s, {self.times:.2f} times what its {self.passes:,.0f} passes "
-            f"({1000 * self.pass_seconds:.1f} ms each){files} cost at this machine's best rate"
+            f"({1000 * self.pass_seconds:.1f} ms each){files} cost at this machine's best rate{busy}"
         )
 
 
@@ -56,7 +59,17 @@ def floor_of(jobs: Sequence[Job], outcomes: Sequence[Outcome], wall: float) -> F
     fastest = min(outcome.pass_seconds for outcome in outcomes)
     if wall < LEAST or not passes or math.isinf(fastest):
         return None
-    return Floor(wall, passes, fastest, files, _encoding(jobs) if files >= 100 * TIMED else 0.0)
+    encoding = _encoding(jobs) if files >= 100 * TIMED else 0.0
+    return Floor(wall, passes, fastest, files, encoding, _busy(jobs, outcomes))
+
+
+def _busy(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> float:
+    """The share of the probes that encode for which each worker had work; 0 without workers or such probes."""
+    probes = [metric.probe for job in jobs for metric in job.metrics.values()]
+    names = {f"probe {type(probe).__name__}" for probe in probes if hasattr(probe, "codec")}
+    encoding = sum(outcome.seconds.get(name, 0.0) for outcome in outcomes for name in names)
+    worked = sum(outcome.worker_seconds for outcome in outcomes)
+    return min(1.0, worked / (jobs[0].run.workers * encoding)) if worked and encoding else 0.0
 
 
 def _encoding(jobs: Sequence[Job]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import shlex
@@ -87,8 +88,10 @@ def run(overrides: Sequence[str], multirun: bool = False, show: Sequence[str] = 
         check_launcher(config.hydra.launcher)
         _announce(results, config, words)
         trouble = _sweep(words, results, config.hydra.launcher, config.hydra.sweeper.get("max_batch_size"))
-    else:
+    elif _wants_more_of_hydra(config):
         _hand_over(words)
+    else:
+        _at_once(config)
     failed = [name for name in _failures(results) if name not in before or sweep]
     stopped = _stopped(results, all_dead=bool(trouble)) if sweep else []
     _say(words, failed, stopped, trouble)
@@ -211,6 +214,30 @@ def _say(words: Sequence[str], failed: Sequence[str], stopped: Sequence[str], tr
         again = [word for word in words if not word.startswith("run.only=")]
         lines.append(f"the rest is stored. Again, only these: dix run {shlex.join([*again, 'run.only=failed'])}")
         tell("\ndix: ".join(lines))
+
+
+def _wants_more_of_hydra(config: Any) -> bool:
+    """Whether a job has settings of Hydra itself, which only its own application heeds."""
+    given, job = config.hydra, config.hydra.job
+    asked = any(not word.startswith("hydra.searchpath=") for word in given.overrides.hydra)
+    return asked or bool(given.callbacks or given.output_subdir or job.chdir or job.env_set)
+
+
+def _at_once(config: Any) -> None:
+    """Run a job that is composed already; Hydra's own application would compose it twice more."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import open_dict, read_write
+
+    known = HydraConfig.instance()
+    before = known.cfg
+    known.set_config(config)
+    own = copy.deepcopy(config)
+    with read_write(own), open_dict(own):
+        del own["hydra"]
+    try:
+        task(own)
+    finally:
+        known.cfg = before
 
 
 def _hand_over(words: list[str], sweep: bool = False) -> None:

@@ -123,6 +123,7 @@ def _run(
             record = _provenance(config, job, outcome, wall)
             record["cost"]["start_up_seconds"] = round((outcome.first_forward or start) - begun, 3)
             record["cost"]["times_the_floor"] = round(floor.times, 2) if floor else None
+            record["cost"]["workers_busy"] = round(floor.busy, 3) or None if floor else None
             record["cost"]["shared_by"] = [other.protocol.name for other in jobs]
             store.write_json("provenance", job.key, record)
     said = [line for job, outcome in zip(jobs, outcomes, strict=True) for line in _said(job, outcome)]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
-from dix.bench.run import runtime
 from dix.bench.run.checks import check_purpose, check_removal
 from dix.bench.run.guard import Guard, Left, Tampering, told
 from dix.bench.run.job import Job
@@ -17,6 +15,7 @@ from dix.bench.run.plan import Step
 from dix.bench.run.termination import Terminated, on_termination
 from dix.bench.run.together import check_together
 from dix.bench.run.worker import Tick, Worker
+from dix.bench.run.workers import workers
 from dix.bench.store.results import ResultStore
 from dix.datasets.loader import Batch, Loader
 
@@ -84,11 +83,12 @@ class _Evaluation:
             lane.buffer.flush_at_once()
 
     def _compute(self, plans: Sequence[Sequence[Step]], progress: Progress) -> None:
-        with self._pool() as pool, self.guard, ExitStack() as at_the_end:
+        with workers(self.job.run.workers) as pool, self.guard, ExitStack() as at_the_end:
             for lane in self.lanes:
                 lane.begin()
                 at_the_end.callback(lane.flush)
             self._walk(list(zip(*plans, strict=True)), Worker(self.guard, pool), progress)
+            self.lanes[0].outcome.worker_seconds = pool.seconds if pool else 0.0
 
     def _walk(self, grid: Sequence[Sequence[Step]], worker: Worker, progress: Progress) -> None:
         """Every batch of the grid in order: what is stored is checked, what is missing is computed."""
@@ -113,11 +113,6 @@ class _Evaluation:
     def _loader(self, batches: Sequence[Sequence[int]]) -> Loader:
         run = self.job.run
         return Loader(self.job.dataset, self.job.preprocess, batches, run.workers, run.on_error)  # type: ignore[arg-type]
-
-    @contextmanager
-    def _pool(self) -> Iterator[ProcessPoolExecutor | None]:
-        with runtime.worker_pool(self.job.run.workers) as pool:
-            yield pool
 
     def _batch(self, steps: Sequence[Step], batch: Batch, worker: Worker, tick: Tick) -> None:
         asked = [(lane, step) for lane, step in zip(self.lanes, steps, strict=True) if step.wanted]

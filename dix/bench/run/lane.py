@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from dix.bench.run import plan
 from dix.bench.run.buffer import RowBuffer
 from dix.bench.run.findings import Findings
@@ -18,10 +20,7 @@ from dix.datasets.loader import Batch
 
 
 class Lane:
-    """A job and its place in the store. Jobs that run together share their batches; each keeps its own books.
-
-    origin: the digest of what computes its rows; known once the run has begun.
-    """
+    """A job and its place in the store. Jobs that run together share their batches; each keeps its own books."""
 
     def __init__(self, job: Job, store: ResultStore) -> None:
         self.job = job
@@ -34,7 +33,6 @@ class Lane:
         self.gallery = Gallery(store.folder.parent, job)
         self.watch: Watch = ToTheEnd()
         self.methods: list[str] = []
-        self.origin = ""
 
     def open(self) -> None:
         """Announce the cells. Raises StaleResults where the store holds others by their names."""
@@ -48,9 +46,13 @@ class Lane:
         return plan.steps(self.job, self.store, self.gallery, self.methods)
 
     def begin(self) -> None:
-        """The run begins: note what computes the rows."""
-        self.origin = keep_origin(self.job, self.store)
+        """The run begins: what is stored is read once."""
         self.fresh = Freshness(self.job, self.store)
+
+    @cached_property
+    def origin(self) -> str:
+        """The digest of what computes its rows, noted with the first: no first forward pass need wait for it."""
+        return keep_origin(self.job, self.store)
 
     def check(self, step: Step, batch: Batch | None) -> None:
         """Raise StaleResults where stored rows are not about these images; batch: None where it need not be read."""

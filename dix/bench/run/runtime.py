@@ -6,13 +6,8 @@ import ctypes
 import importlib.metadata
 import os
 import platform
-import signal
 import subprocess
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -47,24 +42,6 @@ def choose_dtype(name: str) -> torch.dtype:
     if name not in DTYPES:
         raise ValueError(f"protocol.dtype: expected one of {', '.join(DTYPES)}, got {name!r}")
     return DTYPES[name]
-
-
-@contextmanager
-def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor | None]:
-    """Processes for work besides the model's forwards; None for 0 workers.
-
-    Ctrl-C reaches every process of a terminal; only this one answers it, and stops the others.
-    """
-    if workers < 1:
-        yield None
-        return
-    ignore = (signal.SIGINT, signal.SIG_IGN)
-    with ProcessPoolExecutor(workers, get_context("spawn"), signal.signal, ignore) as pool:
-        try:
-            yield pool
-        except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def keep_freed_memory() -> None:
