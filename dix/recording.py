@@ -19,7 +19,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
 #: Numbers in a function's input below which it is recorded as ever: what is saved would not pay for the bookkeeping.
-LEAST = 2**16
+LEAST = 2**18
 #: Puts down a tensor that autograd asks to keep.
 Pack = Callable[[Tensor], Any]
 
@@ -49,26 +49,6 @@ class _Clipped:
         """One that is nought at the same places."""
         nought, one = (torch.tensor(value, dtype=self.dtype, device=self.where.device) for value in (0, 1))
         return torch.where(self.where, nought, one)
-
-
-class _Slabs:
-    """Memory for flags, taken in large pieces; in small ones it would lie in gaps that large tensors need again."""
-
-    SIZE = 2**25
-
-    def __init__(self) -> None:
-        self.left = torch.empty(0, dtype=torch.bool)
-
-    def like(self, tensor: Tensor) -> Tensor:
-        """A tensor of flags of the same shape and order in memory."""
-        count = tensor.numel()
-        dense = tensor.is_contiguous() or tensor.is_contiguous(memory_format=torch.channels_last)
-        if not dense or tensor.device != self.left.device or count > self.SIZE:
-            return torch.empty_like(tensor, dtype=torch.bool)
-        if count > len(self.left):
-            self.left = torch.empty(self.SIZE, dtype=torch.bool)
-        taken, self.left = self.left[:count], self.left[count:]
-        return taken.as_strided(tensor.shape, tensor.stride())
 
 
 def _unpacked(kept: Any) -> Any:
@@ -113,22 +93,22 @@ def _pooling(z: Tensor, *_: Any, **__: Any) -> Pack:
     return _shape_of(z)
 
 
+def _relu(*_: Any, **__: Any) -> Pack:
+    return lambda saved: _Clipped(saved <= 0, saved.dtype)
+
+
 #: By function, how what autograd keeps of a call is put down; given the call's arguments.
 PACKS: Mapping[Callable[..., Any], Callable[..., Pack]] = {
     F.conv2d: _convolution,
     F.batch_norm: _batch_norm,
     torch.max_pool2d: _pooling,
+    F.relu: _relu,
+    torch.relu: _relu,
 }
-#: Functions of whose result autograd asks for the sign alone.
-RELUS = (F.relu, torch.relu)
 
 
 class Lean(TorchFunctionMode):
     """While active, what is recorded takes a fraction of the memory; see the module."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._slabs = _Slabs()
 
     def __torch_function__(
         self,
@@ -138,12 +118,7 @@ class Lean(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        known = func in PACKS or func in RELUS
-        if not known or not args or not args[0].requires_grad or args[0].numel() < LEAST:
+        if func not in PACKS or not args or not args[0].requires_grad or args[0].numel() < LEAST:
             return func(*args, **kwargs)
-        pack = self._clipped if func in RELUS else PACKS[func](*args, **kwargs)
-        with saved_tensors_hooks(pack, _unpacked):
+        with saved_tensors_hooks(PACKS[func](*args, **kwargs), _unpacked):
             return func(*args, **kwargs)
-
-    def _clipped(self, saved: Tensor) -> _Clipped:
-        return _Clipped(torch.le(saved, 0, out=self._slabs.like(saved)), saved.dtype)
