@@ -73,7 +73,16 @@ def plain(table: pa.Table) -> pa.Table:
 def codes(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:
     """A column of texts as numbers [n] and the texts that they stand for."""
     column = table[name].combine_chunks()
-    return column.indices.to_numpy(), np.array(column.dictionary.to_pylist(), dtype=object)
+    return _numbers(column.indices), np.array(column.dictionary.to_pylist(), dtype=object)
+
+
+def _numbers(column: pa.Array) -> np.ndarray:
+    """Whole numbers as they lie in memory; `to_numpy` is the same and imports pandas, as `empty_table` does."""
+    if column.null_count:
+        return np.asarray(column.to_numpy())  # which refuses them
+    kind = np.dtype(str(column.type))
+    start, memory = column.offset * kind.itemsize, column.buffers()[1]
+    return np.frombuffer(memory, kind, len(column), start) if len(column) else np.zeros(0, kind)
 
 
 def among(table: pa.Table, **wanted: Collection[str] | None) -> pa.Table:
