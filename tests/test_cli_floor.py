@@ -116,9 +116,10 @@ def test_workers_are_as_busy_as_they_had_work_while_files_were_encoded() -> None
 def test_work_of_the_workers_is_counted_from_submission_to_result(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three tasks for two workers at 10 s, done at 12, 13 and 15 s: 2 * 2 + 2 * 1 + 1 * 2 worker-seconds."""
     clock = iter([0.0, 10.0, 10.0, 10.0, 12.0, 13.0, 15.0, 100.0])
-    futures: list[Future[int]] = []
+    futures = [Future[int]() for _ in range(3)]
+    waiting = iter(futures)
     monkeypatch.setattr("dix.bench.run.workers.time.perf_counter", lambda: next(clock))
-    monkeypatch.setattr(ProcessPoolExecutor, "submit", lambda *_: futures.append(Future()) or futures[-1])
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", lambda *_: next(waiting))
     pool = Workers(2)
     for _ in range(3):
         pool.submit(abs, -1)
