@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from dix.classifier import LABEL_SPACES, Classifier
 from dix.look import spotted
+from dix.models.kept import attributes, forget_before_passes
 from dix.models.structure import structure
 
 #: Largest distance from 1 of the sum of an image's outputs that are shares.
@@ -25,14 +26,16 @@ def looked(classifier: Classifier) -> Classifier:
     Networks of one input channel are shown the mean of three. Answers in a dict or a tuple are taken out of it. A
     single logit z becomes the logits (0, z), whose softmax is z's sigmoid; shares that sum to one become their
     logarithms, whose softmax are the shares themselves; what a sigmoid returned becomes its logits. Layers that nobody
-    named are found.
+    named are found. What the network keeps of one pass for the next is forgotten before every pass.
 
     Raises ValueError that says what does not fit: an answer that is no row of numbers for each image, another number
     of outputs than the label space has, or probabilities of another kind than the classifier is said to have.
     """
     if not classifier.looked:
         network, size = classifier.network, classifier.input_size
+        before = attributes(network)
         (answer, ends), takes = _take(network, size)
+        forget_before_passes(network, before)
         answer, done = _unpacked(network, answer, ends)
         classifier.answers = ", ".join([*takes, *done])
         _fits_probability(classifier, done)
