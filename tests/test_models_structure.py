@@ -10,6 +10,7 @@ import torch
 from support.random_weights import seeded
 from timm.models.beit import Beit
 from timm.models.eva import Eva
+from timm.models.mvitv2 import MultiScaleVit, MultiScaleVitCfg
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torchvision.models import SwinTransformer
@@ -251,6 +252,15 @@ def test_a_branch_that_the_logits_do_not_read_is_no_layer() -> None:
 
     network = seeded(Branched)
     assert structure(network, SIDE).layers == {"last": "body", "second": "stem"}
+
+
+def test_layers_lie_on_the_way_to_the_logits() -> None:
+    """Not on a branch: of two stages their ends, not the layers of one MLP; MViT's norm, not what goes beside it."""
+    stages = structure(seeded(lambda: SwinTransformer([4, 4], 12, [2, 2], [3, 3], [4, 4], num_classes=5)), SIDE)
+    assert stages.layers == {"last": "permute", "second": "features.1"}
+    shape = {"depths": (1, 1, 1), "embed_dim": 24, "stride_q": ((1, 1), (2, 2), (2, 2))}
+    mvit = structure(seeded(lambda: MultiScaleVit(MultiScaleVitCfg(**shape), (SIDE, SIDE), num_classes=5)), SIDE).layers
+    assert mvit == {"last": "norm", "second": "stages.2.blocks.0.norm1", "third": "stages.1.blocks.0.norm1"}
 
 
 @pytest.mark.parametrize(

@@ -36,13 +36,21 @@ def woken(network: nn.Module, size: int) -> nn.Module:
             value.copy_(
                 torch.ones_like(value) if value.ndim == 1 else 0.05 * torch.randn(value.shape, generator=random)
             )
-    _settle(copy, size)
-    return copy
+    return settled(copy, size)
 
 
-def _settle(network: nn.Module, size: int) -> None:
-    """Let fresh batch norms gather the statistics of the images that networks are looked at with; in place."""
-    fresh = [module for module in network.modules() if isinstance(module, _BatchNorm) and _is_fresh(module)]
+def looked_at(network: nn.Module, size: int) -> nn.Module:
+    """The network, or a copy: woken, and its fresh batch norms settled even where nothing else sleeps.
+
+    Without statistics activations grow with depth, and softmax attention lets all places read the same one (Visformer).
+    """
+    awake = woken(network, size)
+    return settled(deepcopy(awake), size) if fresh_norms(awake) else awake
+
+
+def settled(network: nn.Module, size: int) -> nn.Module:
+    """The network, whose fresh batch norms gather the statistics of the images it is looked at with; in place."""
+    fresh = fresh_norms(network)
     like = next(network.parameters())
     for module in fresh:
         module.train().momentum = None  # the mean of all batches, of which there is one
@@ -50,6 +58,12 @@ def _settle(network: nn.Module, size: int) -> None:
         network(spotted(size).to(like))
     for module in fresh:
         module.eval()
+    return network
+
+
+def fresh_norms(network: nn.Module) -> list[_BatchNorm]:
+    """The batch norms that have seen no image yet."""
+    return [module for module in network.modules() if isinstance(module, _BatchNorm) and _is_fresh(module)]
 
 
 def _is_fresh(norm: _BatchNorm) -> bool:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +14,15 @@ from dix.classifier import Attention, Kind
 from dix.layout import CHANNELS_FIRST, BatchSecond, ChannelsLast, Layout, Tokens
 from dix.look import MOST_BEFORE, Sight, is_between_places, look, output_shapes, spotted
 from dix.models.attending import attention_between
-from dix.models.fresh import woken
+from dix.models.fresh import looked_at
 from dix.models.scattered import with_orders
 from dix.models.sketch import Unlike, sketch
 from dix.models.visible import conceal, is_revealed, reveal
 from dix.split import Split
 
 ALIASES = ("last", "second", "third")
+#: Ways to the logits: a layer that all goes through, and one that something passes by.
+ONLY, BRANCH = "only", "branch"
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def _answered(asked: _Asked) -> Structure:
 def _found(network: nn.Module, size: int, layers: Mapping[str, str], known: Mapping[str, Layout | None]) -> Structure:
     """By looking; known: how the named layers lie."""
     reveal(network, _one_image(network, size))
-    awake = woken(network, size)
+    awake = looked_at(network, size)
     sights = look(awake, size)
     stem = _stem(awake, sights)
     by_tokens = {one.name: one.raw(CHANNELS_FIRST) for one in sights}
@@ -87,7 +89,7 @@ def _found(network: nn.Module, size: int, layers: Mapping[str, str], known: Mapp
         lambda name: _gradients(awake, size, [name], by_tokens)[name],
         partial(is_between_places, awake, size),
     )
-    if attention and all(_splits(awake, size, name) for name in attention.layers[-len(ALIASES) :: len(ALIASES) - 1]):
+    if attention and all(_way(awake, size, name) for name in attention.layers[-len(ALIASES) :: len(ALIASES) - 1]):
         return _transformer(sights, attention, layers or _read_by_attention(sights, attention))
     conceal(network)
     if layers:
@@ -200,14 +202,15 @@ def _stages(network: nn.Module, size: int, sights: Sequence[Sight]) -> Structure
     """The deepest module of each resolution, or the last blocks of one resolution. Raises ValueError where none is."""
     seen = {one.name: one for one in sights if one.layout}
     layouts = {name: one.raw(one.layout) for name, one in seen.items() if one.layout}
-    parts = set(_parts(network, "", {name: one.side for name, one in seen.items()})) - _stem(network, sights)
+    parts = set(_parts(network, {name: one.side for name, one in seen.items()})) - _stem(network, sights)
     blocks = set(_blocks(network, seen))
     found = _gradients(network, size, [name for name in seen if name in parts | blocks], layouts)
     read = [name for name, gradient in found.items() if bool(gradient.abs().sum() > 0)]
-    chosen = _deepest(read, seen, parts, blocks)
-    while bad := [name for name in chosen if not _splits(network, size, name)]:
+    way = cache(partial(_way, network, size))
+    chosen = _deepest(read, seen, parts, blocks, way)
+    while bad := [name for name in chosen if way(name) is None]:
         read = [name for name in read if name not in bad]
-        chosen = _deepest(read, seen, parts, blocks)
+        chosen = _deepest(read, seen, parts, blocks, way)
     if not chosen:
         raise ValueError(
             f"model.layers: no module of {type(network).__name__} on the way to the logits returns values that lie "
@@ -217,20 +220,39 @@ def _stages(network: nn.Module, size: int, sights: Sequence[Sight]) -> Structure
     return Structure("cnn", layers, _unusual({name: layouts[name] for name in layers.values()}))
 
 
-def _deepest(read: Sequence[str], seen: Mapping[str, Sight], parts: set[str], blocks: set[str]) -> list[str]:
-    """The last module of each of the three smallest resolutions, smallest first; where there are fewer, of a row."""
+def _deepest(
+    read: Sequence[str], seen: Mapping[str, Sight], parts: set[str], blocks: set[str], way: Callable[[str], str | None]
+) -> list[str]:
+    """The last module of each of the three smallest resolutions, smallest first; where there are fewer, of a row.
+
+    way: `_way` of this network. A row inside a branch (the layers of one MLP) counts only where all else is in one.
+    """
     ends = {seen[name].side: name for name in read if name in parts}  # a later one replaces an earlier one
-    chosen = [ends[side] for side in sorted(ends)][: len(ALIASES)]
-    return (_last_of_a_row(read, seen, blocks) or chosen) if len(chosen) < len(ALIASES) else chosen
+    chosen = [_beside(ends[side], read, seen, parts, way) for side in sorted(ends)[: len(ALIASES)]]
+    if len(chosen) == len(ALIASES):
+        return chosen
+    row = _last_of_a_row(read, seen, blocks)
+    inside = bool(row and chosen) and way(row[0]) == BRANCH and way(chosen[0]) == ONLY
+    return row if row and not inside else chosen
 
 
-def _splits(network: nn.Module, size: int, name: str) -> bool:
-    """Whether the network can be run from this layer on."""
+def _beside(
+    name: str, read: Sequence[str], seen: Mapping[str, Sight], parts: set[str], way: Callable[[str], str | None]
+) -> str:
+    """A module on a branch, or the last of the same block and resolution that all goes through, where one is."""
+    if way(name) != BRANCH:
+        return name
+    block, side = name.rpartition(".")[0], seen[name].side
+    others = [one for one in reversed(read) if one in parts and one.rpartition(".")[0] == block and one != name]
+    return next((one for one in others if seen[one].side == side and way(one) == ONLY), name)
+
+
+def _way(network: nn.Module, size: int, name: str) -> str | None:
+    """Whether a layer is the only way to the logits, or a branch; None where the network cannot be run from there."""
     try:
-        Split(network, name, _one_image(network, size))
-        return True
+        return BRANCH if Split(network, name, _one_image(network, size)).needed else ONLY
     except (ValueError, RuntimeError):
-        return False
+        return None
 
 
 def _stem(network: nn.Module, sights: Sequence[Sight]) -> set[str]:
@@ -242,13 +264,17 @@ def _stem(network: nn.Module, sights: Sequence[Sight]) -> set[str]:
     return {one.name for one in sights if one.name.split(".")[0] == tops[0]}
 
 
-def _parts(module: nn.Module, prefix: str, sides: Mapping[str, int]) -> Iterator[str]:
-    """Names of the outermost modules that return maps and hold fewer than three resolutions."""
+def _parts(network: nn.Module, sides: Mapping[str, int]) -> Iterator[str]:
+    """Names of the outermost modules that return maps and hold fewer than three resolutions, or than all two."""
+    yield from _inside(network, "", sides, max(2, min(len(ALIASES), len(set(sides.values())))))
+
+
+def _inside(module: nn.Module, prefix: str, sides: Mapping[str, int], most: int) -> Iterator[str]:
     for name, child in module.named_children():
         path = f"{prefix}{name}"
         inner = {side for inside, side in sides.items() if inside.startswith(f"{path}.")}
-        if len(inner) >= 3 or (inner and path not in sides):
-            yield from _parts(child, f"{path}.", sides)
+        if len(inner) >= most or (inner and path not in sides):
+            yield from _inside(child, f"{path}.", sides, most)
         else:
             yield path
 
