@@ -75,6 +75,26 @@ def best_map(classifier: Classifier, classes: int = 5) -> tuple[str, float]:
     return best
 
 
+def with_held_weights(classifier: Classifier, classes: int = 5) -> float:
+    """How well Grad-CAM's map follows whose channels are weighted in all images as in the one without the patch.
+
+    The first that does, of the named layers and of the likeliest classes, or else the best. Where no map follows and
+    this does, the layer lies right, and the patch has changed the weights.
+    """
+    images, found = patches(classifier.input_size).to(classifier.mean), [-1.0]
+    ranked = classifier.logits(images[:1])[0].argsort(descending=True)
+    for layer in classifier.layers:
+        activation = Passes(classifier, images).activation(layer)
+        for target in ranked[:classes]:
+            passes = Passes(classifier, images[:1], target[None])
+            weights = grid(passes, passes.gradient(layer)).mean(dim=(2, 3), keepdim=True)
+            change = grid(passes, activation[1:] - activation[:1])
+            found.append(follows((weights * change).sum(dim=1).abs()))
+            if found[-1] >= RIGHT:
+                return found[-1]
+    return max(found)
+
+
 def is_right(found: dict[str, float]) -> bool:
     """Whether anything that was followed follows."""
     return max(found.values()) >= RIGHT

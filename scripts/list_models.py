@@ -19,9 +19,11 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from importlib.metadata import version
 from importlib.util import find_spec
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +34,9 @@ from dix.baselines.attention import Gae
 from dix.baselines.cam import GradCam
 from dix.baselines.fullgrad import FullGrad
 from dix.baselines.lift import LiftCam
-from dix.baselines.orientation import RIGHT, best_map, orientation
+from dix.baselines.orientation import RIGHT, best_map, orientation, with_held_weights
 from dix.baselines.t_attr import TransformerAttribution
+from dix.bench.sanity.randomise import copy_of
 from dix.classifier import Classifier, Weights
 from dix.explainer import Dix, Explainer, PathIntegral
 from dix.files import write_atomic
@@ -41,7 +44,7 @@ from dix.hierarchy import CarriedDix
 from dix.layout import CHANNELS_FIRST
 from dix.look import spotted
 from dix.models import zoo
-from dix.models.fresh import awake
+from dix.models.fresh import awake, fresh_norms, settled
 from dix.models.looked import looked
 from dix.models.sources import seeded_initialisation
 from dix.passes import Passes
@@ -57,9 +60,11 @@ METHODS: dict[str, Explainer] = {
     "T-Attr": TransformerAttribution(),
     "DIX-C": CarriedDix(depth=1, path=PathIntegral(steps=1)),
 }
-#: Begins a cell of a row none of whose maps follows the patch.
+#: Begins a cell of a row none of whose maps follows the patch, with weights held neither.
 ASTRAY = "**does not follow**"
-_OF_A_MAP = re.compile(r"(?:Grad-CAM|DIX1)(?: last| second| third)? (-?\d\.\d\d)")
+_OF_A_MAP = re.compile(r"(?:Grad-CAM|DIX1)(?: last| second| third)?(?: \([a-z]+ ?\d?\))? (-?\d\.\d\d)")
+#: Of further random weights, where no map of the first ones follows.
+SEEDS = (1, 2)
 HEADER = ("architecture", "layers", "attention", "orientation", *METHODS)
 #: The smallest of most families; by library, without attention and with it.
 CONVOLUTIONAL = {
@@ -159,11 +164,12 @@ def about(name: str) -> list[str]:
     """A row's cells behind the architecture's name."""
     library, architecture = name.split(":", 1)
     try:
-        classifier = awake(BUILDERS[library](architecture))
+        classifier = awake(BUILDERS[library](architecture, 0))
     except ValueError as error:
         return [f"refused: {error}", *[""] * (len(HEADER) - 2)]
     tried = [_tried(method, classifier) for method in METHODS.values()]
-    return [_layers(classifier), _attention(classifier), _orientation(classifier), *tried]
+    found = _orientation(classifier, lambda seed: BUILDERS[library](architecture, seed))
+    return [_layers(classifier), _attention(classifier), found, *tried]
 
 
 def _layers(classifier: Classifier) -> str:
@@ -181,14 +187,52 @@ def _attention(classifier: Classifier) -> str:
     return f"{len(classifier.attention_layers)} blocks, {classifier.prefix_tokens} tokens first, reads {readout}"
 
 
-def _orientation(classifier: Classifier) -> str:
-    """Of the layer `last` and one class; where nothing of these follows, the first map of other layers and classes."""
+def _orientation(classifier: Classifier, again: Callable[[int], Classifier]) -> str:
+    """Of the layer `last` and one class; where nothing of these follows, the first map that does, or the best.
+
+    Looked through are the named layers and five classes: of these weights, of the same whose fresh batch norms have
+    statistics or whose queries read what is near, and of weights of two more seeds. Where none follows, the cell ends
+    with what Grad-CAM does whose channels are weighted alike in all images. again: the classifier of another seed.
+    """
     found = orientation(classifier)
     said = ", ".join(f"{name} {value:.2f}" for name, value in found.items())
     if max((value for what, value in found.items() if what != "layer"), default=0.0) >= RIGHT:
         return said
-    name, value = best_map(classifier)
-    return f"{said}; {name} {value:.2f}" if value >= RIGHT else f"{ASTRAY}: {said}; best {name} {value:.2f}"
+    best = ("", -1.0)
+    for what, other in _other_weights(classifier, again):
+        name, value = best_map(other)
+        best = max(best, (f"{name}{what}", value), key=lambda one: one[1])
+        if value >= RIGHT:
+            return f"{said}; {best[0]} {value:.2f}"
+    held = with_held_weights(classifier)
+    begin = "" if held >= RIGHT else f"{ASTRAY}: "
+    return f"{begin}{said}; no map, best {best[0]} {best[1]:.2f}; weights held {held:.2f}"
+
+
+def _other_weights(classifier: Classifier, again: Callable[[int], Classifier]) -> Iterator[tuple[str, Classifier]]:
+    """The classifier, and the same layers of its architecture with other weights; what to say of each."""
+    yield "", classifier
+    for what, is_so, change in (("norms", fresh_norms, settled), ("near", _far_biases, _near)):
+        if is_so(classifier.network):
+            yield f" ({what})", copy_of(classifier, change(deepcopy(classifier.network), classifier.input_size), "")
+    for seed in SEEDS:
+        other = awake(again(seed))
+        yield f" (seed {seed})", copy_of(classifier, settled(other.network, other.input_size), "")
+
+
+def _far_biases(network: nn.Module) -> list[nn.Parameter]:
+    """Position biases of attention, by distance down and to the right, that are nil: every query reads all alike."""
+    found = [getattr(module, "attention_biases", None) for module in network.modules()]
+    return [one for one in found if isinstance(one, nn.Parameter) and one.ndim == 2 and not bool(one.any())]
+
+
+def _near(network: nn.Module, _size: int) -> nn.Module:
+    """The network, whose queries read what is near, as trained ones may; in place."""
+    for biases in _far_biases(network):
+        index = torch.arange(biases.shape[1])
+        side = isqrt(len(index))
+        biases.data = biases.data - 3.0 * ((index // side) ** 2 + (index % side) ** 2)
+    return network
 
 
 def _tried(method: Explainer, classifier: Classifier) -> str:
@@ -221,12 +265,12 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def _transformers(kind: str) -> Classifier:
+def _transformers(kind: str, seed: int) -> Classifier:
     """transformers' image classifier of a kind, small, of the input size that its configuration has by default."""
     library: Any = importlib.import_module("transformers")
     config = library.AutoConfig.for_model(kind, **SMALL[kind])
     build: Callable[[], nn.Module] = lambda: library.AutoModelForImageClassification.from_config(config)  # noqa: E731
-    return _own(f"transformers {kind}", build, getattr(config, "image_size", 224))
+    return _own(f"transformers {kind}", build, getattr(config, "image_size", 224), seed)
 
 
 class _ZeroShot(nn.Module):
@@ -244,16 +288,16 @@ class _ZeroShot(nn.Module):
         )
 
 
-def _open_clip(architecture: str) -> Classifier:
+def _open_clip(architecture: str, seed: int) -> Classifier:
     """open_clip's image tower of random weights as a zero-shot classifier."""
     library: Any = importlib.import_module("open_clip")
-    return _own(f"open_clip {architecture}", lambda: _ZeroShot(library.create_model(architecture).visual), 224)
+    return _own(f"open_clip {architecture}", lambda: _ZeroShot(library.create_model(architecture).visual), 224, seed)
 
 
-def _own(name: str, build: Callable[[], nn.Module], size: int) -> Classifier:
-    with seeded_initialisation(0):
+def _own(name: str, build: Callable[[], nn.Module], size: int, seed: int) -> Classifier:
+    with seeded_initialisation(seed):
         network = build()
-    source = Weights("random, seed 0", trained=False)
+    source = Weights(f"random, seed {seed}", trained=False)
     made = Classifier(
         name, network, mean=(0.5,) * 3, std=(0.25,) * 3, input_size=size, layers={}, kind="cnn", weights=source,
         label_space=None,
@@ -261,9 +305,9 @@ def _own(name: str, build: Callable[[], nn.Module], size: int) -> Classifier:
     return looked(made)
 
 
-BUILDERS: dict[str, Callable[[str], Classifier]] = {
-    "torchvision": lambda name: zoo.torchvision_model(name, name, weights="random"),
-    "timm": lambda name: zoo.timm_model(name, name, weights="random"),
+BUILDERS: dict[str, Callable[[str, int], Classifier]] = {
+    "torchvision": lambda name, seed: zoo.torchvision_model(name, name, weights="random", seed=seed),
+    "timm": lambda name, seed: zoo.timm_model(name, name, weights="random", seed=seed),
     "transformers": _transformers,
     "open_clip": _open_clip,
 }

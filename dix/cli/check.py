@@ -12,14 +12,17 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from dix.baselines.orientation import RIGHT, best_map, orientation
 from dix.bench.run import contracts
 from dix.bench.run.contracts import Finding
 from dix.bench.run.settings import ScoreProtocol
+from dix.classifier import Classifier
 from dix.cli.config import composed
 from dix.cli.construct import build, data_set, preprocess_of
 from dix.cli.options import add_overrides, overrides_of
 from dix.cli.session import open_model
 from dix.datasets.api import Dataset
+from dix.look import FOLLOWS
 from dix.seeding import generator
 
 #: What to do where a part is not built: the message before it says what is wrong.
@@ -31,6 +34,11 @@ CONTRACTS: Mapping[str, Callable[..., Iterator[Finding]]] = {
 }
 #: Side of made images where no model says which it takes.
 SIDE = 224
+#: Of a layer whose activation does not follow a patch.
+ASTRAY = (
+    f"less than {FOLLOWS:g}: what it returns lies otherwise over the image, or it mixes all places alike; its maps "
+    "tell no place, so name another layer"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -104,7 +112,7 @@ class _Check:
         images = _built(self._images)
         shown = self.made() if images.problem else images.part
         if "model" in self.named or self.model.problem:
-            whole = partial(contracts.classifier_contract, self.model.part, shown)
+            whole = partial(_model, self.model.part, shown)
             yield f"model {self._name('model')}", _all(self.model, whole)
         if "dataset" in self.named:
             yield f"data set {self._name('dataset')}", _all(self.dataset, self._dataset)
@@ -140,6 +148,18 @@ class _Check:
         built = {"model": self.model, "dataset": self.dataset}[kind]
         node = self.config[kind]
         return str(getattr(built.part, "name", None) or node.get("name") or node.get("_target_", kind))
+
+
+def _model(classifier: Classifier, images: Tensor) -> Iterator[Finding]:
+    """The contract, and whether layers and maps follow a patch that moves over the image."""
+    yield from contracts.classifier_contract(classifier, images)
+    for layer in classifier.layers:
+        found = orientation(classifier, layer)["layer"]
+        yield Finding(f"{layer} follows a moved patch ({found:.2f} of 1)", "" if found >= FOLLOWS else ASTRAY)
+    if classifier.layers:
+        name, found = best_map(classifier)
+        less = "" if found >= RIGHT else f", less than {RIGHT:g}: with these weights it moves no map to its own place"
+        yield Finding(f"the map that follows it best is of {name} ({found:.2f} of 1{less})")
 
 
 def _all(built: _Built, contract: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
