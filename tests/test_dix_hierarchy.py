@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,8 +16,11 @@ from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
 from dix.baselines.attention import CarriedGae, Gae
 from dix.classifier import Classifier
+from dix.cli.config import composed
+from dix.cli.construct import classifier_of
+from dix.cli.options import search_path
 from dix.explainer import PathIntegral
-from dix.hierarchy import CarriedAttention, CarriedDix, Reach, _Way, attention_of
+from dix.hierarchy import CarriedAttention, CarriedDix, Reach, _Way, attention_of, lacks_way
 from dix.passes import Passes
 from dix.precision import evaluator
 
@@ -203,6 +207,15 @@ def test_sums_in_place_are_looked_at_too() -> None:
     stages = [CNBlockConfig(8, 16, 1), CNBlockConfig(16, None, 1)]
     classifier = hierarchy(lambda: ConvNeXt(stages, num_classes=5))
     assert CarriedGae().unsupported(classifier) == "needs 1 softmax attentions between places; this model shows none"
+
+
+def test_the_trained_hierarchy_of_the_page_is_what_the_page_says() -> None:
+    own = search_path([Path(__file__).resolve().parent.parent / "scripts" / "hierarchy"])
+    classifier = classifier_of(composed(["experiment=train_hierarchy", *own]))
+    passes = Passes(classifier, pixels(1, classifier.input_size).float())
+    assert [passes.activation(alias).shape[-1] for alias in ("last", "second", "third")] == [4, 8, 16]
+    assert lacks_way(classifier, 3) == ""
+    assert {"dix3_carried", "dix3", "gc"} < set(composed(["experiment=hierarchy", *own]).method)
 
 
 def test_parameters() -> None:
