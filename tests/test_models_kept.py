@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import timm
@@ -49,13 +50,14 @@ class Keeping(nn.Module):
     def __init__(self, channels: int = 3) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(CLASSES, channels))
-        self.has, self.runs, self.table = False, 0, {"names": ["double"]}
+        self.has, self.runs = False, 0
+        self.table: dict[str, Any] = {"names": ["double"]}
 
     def forward(self, images: Tensor) -> Tensor:
         self.runs += 1
         if not self.has:
-            self.has, self.double = True, 2 * self.weight
-        self.table["kept"] = [self.double]
+            self.has, self.doubled = True, 2 * self.weight
+        self.table["kept"] = [self.doubled]
         return images.mean(dim=(2, 3)) @ self.table["kept"][0].T
 
 
@@ -112,7 +114,7 @@ def test_a_module_that_keeps_tensors_begins_every_pass_as_it_was_built() -> None
     first = network(images)
     assert forget_before_passes(network, before) == [""]
     with torch.no_grad():
-        network.weight *= 4  # to the bit
+        network.weight.mul_(4)  # to the bit
     assert torch.equal(network(images), 4 * first)
     assert network.runs == 1
     assert network.table["names"] == ["double"]
