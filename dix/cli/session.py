@@ -33,7 +33,7 @@ def open_jobs(configs: Sequence[DictConfig], keys: Sequence[str], given: Given =
     device, dtype = _set_up(configs[0])
     jobs = [dataclasses.replace(job, key=key) for job, key in zip(jobs_of(configs, given), keys, strict=True)]
     check_together(jobs)
-    jobs[0].classifier.to(device, dtype)
+    runtime.give_back_large_tensors(jobs[0].classifier.to(device, dtype).network)
     return jobs
 
 
