@@ -17,7 +17,7 @@ from torch import nn
 from torchvision.models.convnext import CNBlockConfig
 
 from dix.classifier import Classifier, Weights
-from dix.models.fresh import awake
+from dix.models.fresh import awake, settled
 from dix.models.looked import looked
 from dix.models.sources import seeded_initialisation
 
@@ -201,4 +201,7 @@ def _looked(name: str, size: int, build: Callable[[], nn.Module]) -> Classifier:
         name, network, mean=(0.5,) * 3, std=(0.25,) * 3, input_size=size, layers={}, kind="cnn",
         weights=Weights("random", trained=False), label_space=None,
     )  # fmt: skip
-    return awake(looked(made))
+    made = awake(looked(made))
+    settled(made.network, size)  # as it was looked at
+    made.forget_tails()
+    return made
