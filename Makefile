@@ -107,7 +107,7 @@ figures: $(STAMP) ## The thesis's Figures 1-3 in results/NAME/figures: make figu
 	$(if $(DATA),DIX_DATA='$(abspath $(DATA))') $(DIX) figures $(OVERRIDES)
 
 .PHONY: embedded
-embedded: $(STAMP) ## Most methods and metrics on the embedded networks, photos and digits: at most an hour on two cores
+embedded: $(STAMP) ## Most methods and metrics on the embedded networks, photos and digits: an hour and a quarter on two cores
 	@echo "1,000 digits with LeNet-5, 25 photos with EfficientNet-Lite0, 5 with ViT-S/14; steps: DIX 10, IG 25, GIG 25, BIG 100"
 	@echo "SIC and AIC for the thesis's methods and their strongest rivals; what else is made: docs/tables.md"
 	$(DIX) train experiment=train_digits run.name=embedded

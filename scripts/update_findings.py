@@ -45,8 +45,13 @@ class Measured:
         return str(one["label"]).removeprefix(f"{self.labels[str(one.name)]} ")
 
     def scores(self, metrics: Sequence[str], methods: Iterable[str] = ()) -> str:
-        """Scores of methods, the lowest mean rank over these metrics first; the best ranked one of a metric is bold."""
-        ranks = self.cells["rank"].unstack("metric").reindex(columns=metrics).mean(axis=1)
+        """Scores of methods, the lowest mean rank first; the best ranked one of a metric is bold.
+
+        The mean is over the metrics that every ranked method has: ranks among few are lower than ranks among many.
+        """
+        each = self.cells["rank"].unstack("metric").reindex(columns=metrics)
+        ranked = each[each.notna().any(axis=1)]
+        ranks = each[ranked.columns[ranked.notna().all()]].mean(axis=1)
         known = [name for name in self.methods if any((name, m) in self.cells.index for m in metrics)]
         own = list(methods) or sorted(known, key=lambda name: (ranks.isna()[name], ranks[name], name))
         lines = [
