@@ -236,3 +236,31 @@ def test_load_equals_the_loader_and_wrong_settings_name_their_key() -> None:
         load(Fake(1), Preprocess(2), [0], "ignore")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"run.workers"):
         Loader(Fake(1), Preprocess(2), [[0]], -1)
+
+
+@dataclass
+class Computing(Fake):
+    """Reads with an operation that torch would spread over threads; notes how many it may take, and who asks."""
+
+    noted: list[tuple[str, int]] = field(default_factory=list)
+
+    def read(self, index: int) -> Record:
+        torch.ones(2**18).div_(3)
+        self.noted.append((threading.current_thread().name, torch.get_num_threads()))
+        return super().read(index)
+
+
+def test_decoding_threads_leave_torchs_threads_to_the_model() -> None:
+    """Teams of threads of their own would put the model's to sleep between any two operations."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        dataset = Computing(9, delay=0.01)
+        for _ in Loader(dataset, Preprocess(size=4), [[i] for i in range(9)], workers=3):
+            torch.ones(2**18).div_(3)
+            assert torch.get_num_threads() == 2
+        assert [threads for _, threads in dataset.noted] == [1] * 9
+        assert len({name for name, _ in dataset.noted}) > 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
