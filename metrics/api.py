@@ -159,6 +159,8 @@ class Probe(Protocol):
     A probe may also have `needs_patches` (bool): True where it leaves patches out, which a Vision Transformer can do
     without and other networks cannot. And a method `reads(case)`, which gives all that its trace takes from the maps as
     one tensor or array (the pixels' ranks, for one): methods whose maps agree in it share the trace. None: they do not.
+    And `begin(case)`, which gives the batch's pool the very work that `trace` will ask it for, and waits for nothing:
+    the pool works while the model explains the next maps.
     """
 
     def trace(self, case: Case, predict: Predict) -> Trace:

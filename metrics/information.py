@@ -39,6 +39,8 @@ from dix.metrics.scattered import Codec, reveal
 DRAWN = 10
 #: Computes a value once under a key.
 Once = Callable[[tuple[Hashable, ...], Callable[[], Any]], Any]
+#: Restored images [L, H, W, 3] uint8 and their bytes [L].
+Restored = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,9 @@ class Reveal:
         are; a "raw" whole image costs one more an image. side: "bytes" [B, K + 2] of the same images.
         """
         batch, ask = case.batch, partial(predict, raw=True) if self.input == "raw" else predict
-        start = self._start(case)
-        known = self._revealed(case) | start[:, None]
-        pending = [later(batch.pool, reveal, i, k, self.codec) for i, k in zip(pixels(batch), known, strict=True)]
+        pending = self._restored(batch, self._revealed(case) | self._start(case)[:, None])
         blurred, blurred_bytes = self._shared(case)(
-            (self.codec, self.input, "blurred"), lambda: self._blurred(batch, start, ask)
+            (self.codec, self.input, "blurred"), lambda: _collect(batch, self._blurred(case), 1, ask)
         )
         whole, whole_bytes = batch.once((self.codec, self.input, "whole"), lambda: self._whole(batch, ask))
         said, sizes = _collect(batch, pending, len(self.thresholds), ask)
@@ -91,6 +91,20 @@ class Reveal:
             beside(by_image(blurred, 1), by_image(said, len(self.thresholds)), by_image(whole, 1)),
             side={"bytes": torch.cat([blurred_bytes, sizes, whole_bytes], dim=1)},
         )
+
+    def begin(self, case: Case) -> None:
+        """Start to restore and encode what `trace` will ask for."""
+        self._blurred(case)
+        self._sizes(case.batch)
+        self._restored(case.batch, self._revealed(case) | self._start(case)[:, None])
+
+    def _restored(self, batch: ImageBatch, known: np.ndarray) -> list[Callable[[], Restored]]:
+        """Each image restored from K sets of known pixels [B, K, H, W]: one task a set, the largest set first."""
+        tasks: list[Callable[[], Restored]] = []
+        for image, sets in zip(pixels(batch), known, strict=True):
+            waits = [later(batch.pool, reveal, image, one[None], self.codec) for one in sets[::-1]]
+            tasks.append(partial(_joined, waits[::-1]))
+        return tasks
 
     def _shared(self, case: Case) -> Once:
         """Remember what hangs on the random pixels: for all maps of the batch, or for this method's maps alone."""
@@ -117,17 +131,22 @@ class Reveal:
             chosen = maps[:, None] >= np.quantile(maps, 1 - shares, axis=1).T[:, :, None]
         return chosen.reshape(len(case.maps), len(shares), *case.maps.shape[1:])
 
-    def _blurred(self, batch: ImageBatch, start: np.ndarray, ask: Predict) -> tuple[Prediction, Tensor]:
-        """What the model says of the images restored from the random pixels alone, and their bytes [B, 1]."""
-        known = start[:, None]
-        pending = [later(batch.pool, reveal, i, k, self.codec) for i, k in zip(pixels(batch), known, strict=True)]
-        return _collect(batch, pending, 1, ask)
+    def _blurred(self, case: Case) -> list[Callable[[], Restored]]:
+        """The images restored from the random pixels alone."""
+        return list(
+            self._shared(case)((self.codec, "blurring"), lambda: self._restored(case.batch, self._start(case)[:, None]))
+        )
+
+    def _sizes(self, batch: ImageBatch) -> list[Callable[[], int]]:
+        """The bytes of the unaltered images."""
+        return list(
+            batch.once((self.codec, "encoding"), lambda: [later(batch.pool, self.codec.size, i) for i in pixels(batch)])
+        )
 
     def _whole(self, batch: ImageBatch, ask: Predict) -> tuple[Prediction, Tensor]:
         """What the model says of the unaltered images, and their bytes [B, 1]."""
-        sizes = [later(batch.pool, self.codec.size, image) for image in pixels(batch)]
         said = batch.clean if self.input == "normalised" else ask(_as_input(pixels(batch), batch), batch.targets)
-        return said, torch.tensor([[size()] for size in sizes], device=batch.images.device)
+        return said, torch.tensor([[size()] for size in self._sizes(batch)], device=batch.images.device)
 
 
 def pixels(batch: ImageBatch) -> np.ndarray:
@@ -156,9 +175,15 @@ def _as_input(restored: np.ndarray, batch: ImageBatch) -> Tensor:
     return images.to(batch.images.dtype) / 255
 
 
+def _joined(waits: Sequence[Callable[[], Restored]]) -> Restored:
+    """What every task gives, one after another."""
+    images, sizes = zip(*(wait() for wait in waits), strict=True)
+    return np.concatenate(images), np.concatenate(sizes)
+
+
 def _collect(
     batch: ImageBatch,
-    pending: Sequence[Callable[[], tuple[np.ndarray, np.ndarray]]],
+    pending: Sequence[Callable[[], Restored]],
     levels: int,
     predict: Predict,
 ) -> tuple[Prediction, Tensor]:

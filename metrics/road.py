@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, get_args
 
@@ -39,23 +40,33 @@ class Imputed:
 
     def trace(self, case: Case, predict: Predict) -> Trace:
         """Ask the model: [B, 2 V], V levels with the least relevant removed, then V with the most relevant removed."""
-        batch = case.batch
-        counts = tuple(first(case.maps[0].numel(), f) for f in self.fractions)
+        batch, counts = case.batch, self._counts(case)
         noise = batch.once(("noise", self.noise, self.seed), lambda: self._noise(case))
-        images = batch.images.double().cpu().numpy()
         said: list[Prediction] = []
-        pending = []
-        for order in ("least", "most"):
-            place = places(case, order, self.ties, self.seed).cpu().numpy()
-            pending += [
-                (i, p, later(batch.pool, impute_levels, image, p, counts))
-                for i, (image, p) in enumerate(zip(images, place, strict=True))
-            ]
-        for i, place, wait in pending:
+        for i, place, wait in self._imputed(case, counts):
             removed = np.stack([place < count for count in counts])[:, None]
             rows = torch.from_numpy(wait() + noise[i] * removed).to(batch.images)
             said.append(predict(rows, batch.targets[i : i + 1].expand(len(counts))))
         return Trace(_rows([s.probability for s in said]), _rows([s.predicted for s in said]))
+
+    def begin(self, case: Case) -> None:
+        """Start to impute what `trace` will ask for."""
+        self._imputed(case, self._counts(case))
+
+    def _counts(self, case: Case) -> tuple[int, ...]:
+        return tuple(first(case.maps[0].numel(), f) for f in self.fractions)
+
+    def _imputed(self, case: Case, counts: tuple[int, ...]) -> list[tuple[int, np.ndarray, Callable[[], np.ndarray]]]:
+        """By order and image: the image's number, its pixels' places, and what gives its imputed levels."""
+        images = case.batch.images.double().cpu().numpy()
+        pending = []
+        for order in ("least", "most"):
+            place = places(case, order, self.ties, self.seed).cpu().numpy()
+            pending += [
+                (i, p, later(case.batch.pool, impute_levels, image, p, counts))
+                for i, (image, p) in enumerate(zip(images, place, strict=True))
+            ]
+        return pending
 
     def _noise(self, case: Case) -> np.ndarray:
         shape = case.batch.images.shape[1:]

@@ -39,3 +39,10 @@ def test_every_way_has_a_number_or_a_reason(monkeypatch: pytest.MonkeyPatch) -> 
     if not torch.cuda.is_available():
         assert found["TF32"].reason == found[rates.GRAPH].reason == "needs a GPU"
         assert str(found["TF32"]).endswith("needs a GPU")
+
+
+def test_a_processor_without_bfloat16_is_not_timed_at_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rates, "WAYS", {name: way for name, way in rates.WAYS.items() if "bfloat16" in name})
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False, raising=False)
+    found = list(rates.rates(small_cnn("resnet", torch.float32), batch=2, repeats=1))
+    assert [rate.reason for rate in found] == ["this processor has no bfloat16 instructions"] * 2

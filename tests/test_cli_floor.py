@@ -105,17 +105,17 @@ def test_the_encoder_is_timed_on_the_runs_own_images() -> None:
 
 
 def test_workers_are_as_busy_as_they_had_work_while_files_were_encoded() -> None:
-    """One of two workers had work for all of 8 s of encoding, the other for 4: 12 of 16 worker-seconds."""
+    """One of two workers had work for all of 8 s in which there was any, the other for 4: 12 of 16 worker-seconds."""
     made = dataclasses.replace(parts.job(workers=2), metrics={"sic": Sic((0.1, 0.5))})
-    outcome = Outcome(passes=100.0, pass_seconds=0.2, seconds={"probe Reveal": 8.0, "clean": 5.0}, worker_seconds=12.0)
+    outcome = Outcome(passes=100.0, pass_seconds=0.2, files=9, worker_seconds=12.0, working_seconds=8.0)
     found = floor_of([made], [outcome], 50.0)
     assert found is not None
     assert str(found).endswith("; while files were encoded, its workers were 75% busy")
 
 
 def test_work_of_the_workers_is_counted_from_submission_to_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three tasks for two workers at 10 s, done at 12, 13 and 15 s: 2 * 2 + 2 * 1 + 1 * 2 worker-seconds."""
-    clock = iter([0.0, 10.0, 10.0, 10.0, 12.0, 13.0, 15.0, 100.0])
+    """Three tasks for two workers at 10 s, done at 12, 13 and 15 s: 2 * 2 + 2 * 1 + 1 * 2 worker-seconds in 5 s."""
+    clock = iter([0.0, 10.0, 10.0, 10.0, 12.0, 13.0, 15.0, 100.0, 100.0])
     futures = [Future[int]() for _ in range(3)]
     waiting = iter(futures)
     monkeypatch.setattr("dix.bench.run.workers.time.perf_counter", lambda: next(clock))
@@ -126,3 +126,4 @@ def test_work_of_the_workers_is_counted_from_submission_to_result(monkeypatch: p
     for future in futures:
         future.set_result(1)
     assert pool.seconds == 8.0
+    assert pool.open == 5.0

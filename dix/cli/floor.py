@@ -64,12 +64,10 @@ def floor_of(jobs: Sequence[Job], outcomes: Sequence[Outcome], wall: float) -> F
 
 
 def _busy(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> float:
-    """The share of the probes that encode for which each worker had work; 0 without workers or such probes."""
-    probes = [metric.probe for job in jobs for metric in job.metrics.values()]
-    names = {f"probe {type(probe).__name__}" for probe in probes if hasattr(probe, "codec")}
-    encoding = sum(outcome.seconds.get(name, 0.0) for outcome in outcomes for name in names)
-    worked = sum(outcome.worker_seconds for outcome in outcomes)
-    return min(1.0, worked / (jobs[0].run.workers * encoding)) if worked and encoding else 0.0
+    """Of the time in which workers had anything to do, the share for which each had; 0 where nothing was encoded."""
+    working = jobs[0].run.workers * sum(outcome.working_seconds for outcome in outcomes)
+    files = sum(outcome.files for outcome in outcomes)
+    return sum(outcome.worker_seconds for outcome in outcomes) / working if working and files else 0.0
 
 
 def _encoding(jobs: Sequence[Job]) -> float:

@@ -29,18 +29,33 @@ class Answers:
 
     def recall(self, probe: Probe, case: Case, ask: Callable[[], Trace]) -> Trace:
         """A probe's trace of some maps, with tensors of its own: remembered, or what `ask` gives."""
-        reads = getattr(probe, "reads", None)
-        read = reads(case) if reads is not None else None
-        if read is None:
+        content = _read(probe, case)
+        if content is None:
             return ask()
-        raw = torch.as_tensor(read).cpu().contiguous().reshape(-1).view(torch.uint8)
-        content = hashlib.blake2b(raw.numpy().tobytes()).digest()
-        for batch, known, of, trace in self._kept:
-            if batch is case.batch and of == content and known == probe:
-                return _copy(trace)
+        known = self._known(probe, case, content)
+        if known is not None:
+            return _copy(known)
         trace = ask()
         self._kept.append((case.batch, probe, content, _copy(trace)))
         return trace
+
+    def knows(self, probe: Probe, case: Case) -> bool:
+        """Whether the trace is remembered."""
+        content = _read(probe, case)
+        return content is not None and self._known(probe, case, content) is not None
+
+    def _known(self, probe: Probe, case: Case, content: bytes) -> Trace | None:
+        return next((t for batch, p, c, t in self._kept if batch is case.batch and c == content and p == probe), None)
+
+
+def _read(probe: Probe, case: Case) -> bytes | None:
+    """A digest of all that the probe's trace takes from the maps; None where it does not tell."""
+    reads = getattr(probe, "reads", None)
+    read = reads(case) if reads is not None else None
+    if read is None:
+        return None
+    raw = torch.as_tensor(read).cpu().contiguous().reshape(-1).view(torch.uint8)
+    return hashlib.blake2b(raw.numpy().tobytes()).digest()
 
 
 @dataclass

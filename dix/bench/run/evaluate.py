@@ -88,7 +88,8 @@ class _Evaluation:
                 lane.begin()
                 at_the_end.callback(lane.flush)
             self._walk(list(zip(*plans, strict=True)), Worker(self.guard, pool), progress)
-            self.lanes[0].outcome.worker_seconds = pool.seconds if pool else 0.0
+            if pool:
+                self.lanes[0].outcome.worker_seconds, self.lanes[0].outcome.working_seconds = pool.seconds, pool.open
 
     def _walk(self, grid: Sequence[Sequence[Step]], worker: Worker, progress: Progress) -> None:
         """Every batch of the grid in order: what is stored is checked, what is missing is computed."""

@@ -19,7 +19,7 @@ class Outcome:
     right: by labelled image, whether the clean prediction is its label.
     passes: through the network for all jobs of a run, in forward passes of one image; noted with the first job (see
     `dix.bench.run.meter`). pass_seconds: of the fastest one; infinite where none was timed. files: encoded by probes.
-    worker_seconds: of work that worker processes had, each counted.
+    worker_seconds: of work that worker processes had, each counted. working_seconds: in which any of them had work.
     trouble: why nothing that was asked for can be counted, or "".
     first_forward: when the model had seen its first batch, by `time.perf_counter`; None where it saw none.
     """
@@ -37,6 +37,7 @@ class Outcome:
     pass_seconds: float = float("inf")
     files: int = 0
     worker_seconds: float = 0.0
+    working_seconds: float = 0.0
     trouble: str = ""
     first_forward: float | None = None
 

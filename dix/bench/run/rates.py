@@ -154,6 +154,8 @@ def _compiled(network: nn.Module) -> nn.Module:
 
 
 def _half(device: torch.device) -> AbstractContextManager[object]:
+    if device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        raise RuntimeError("this processor has no bfloat16 instructions")  # emulated, it takes ten times as long
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from dix.bench.run.alike import Answers
 from dix.bench.run.batch import Maps
 from dix.metrics.api import Case, Metric, Predict, Probe, Scores, Trace
 
@@ -45,7 +46,7 @@ class Scorer:
     """One method's maps of a batch on their way through the metrics.
 
     case: the images with the sound maps. predict: asks the model. traces: what it said, so that each probe asks once.
-    recall: gives a probe's trace of a case, by asking or from memory.
+    answers: what the model said to probes of other methods' maps.
     """
 
     maps: Maps
@@ -53,7 +54,19 @@ class Scorer:
     predict: Predict
     traces: MutableMapping[Any, Trace] = field(default_factory=dict)
     timing: Timing = lambda what: nullcontext()
-    recall: Callable[[Probe, Case, Callable[[], Trace]], Trace] = lambda probe, case, ask: ask()
+    answers: Answers = field(default_factory=Answers)
+
+    def begin(self, probe: Probe | None) -> bool:
+        """Let a probe start what the batch's pool can do for it; whether it had anything to start."""
+        begin = getattr(probe, "begin", None)
+        if probe is None or begin is None or probe in self.traces or self.answers.knows(probe, self.case):
+            return False
+        with self.timing(f"probe {type(probe).__name__}"):
+            try:
+                begin(self.case)
+            except Exception:  # what is wrong is told where the trace is asked for
+                return False
+        return True
 
     def score(self, metric: Metric) -> list[Score]:
         """The metric's score of each image. Raises ValueError where the metric does not score every image."""
@@ -67,7 +80,7 @@ class Scorer:
             return None
         if probe not in self.traces:
             with self.timing(f"probe {type(probe).__name__}"):
-                self.traces[probe] = self.recall(probe, self.case, lambda: probe.trace(self.case, self.predict))
+                self.traces[probe] = self.answers.recall(probe, self.case, lambda: probe.trace(self.case, self.predict))
         return self.traces[probe]
 
     def _excluded(self, metric: Metric, trace: Trace | None) -> list[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
@@ -34,6 +33,7 @@ from dix.bench.run.lane import Lane
 from dix.bench.run.plan import Step
 from dix.bench.run.scorer import BROKEN_MAP, SILENT_ALTERED, Score, Scorer
 from dix.bench.run.seals import Memory
+from dix.bench.run.workers import Workers
 from dix.bench.store.cells import StoredCell
 from dix.bench.store.columns import Row
 from dix.datasets.loader import Batch
@@ -62,7 +62,7 @@ class Worker:
     """Computes batches. pool: for CPU work outside the model."""
 
     guard: Guard
-    pool: Executor | None = None
+    pool: Workers | None = None
 
     def compute(self, work: Work, batch: Batch, tick: Tick = _unheard) -> list[Findings]:
         """A batch of at least one image for each job. Where the weights were changed past the quick look, once more.
@@ -116,6 +116,16 @@ class _Share:
         return replace(scorer, predict=self.predict, timing=self.lane.outcome.timing)
 
 
+@dataclass(frozen=True, eq=False)
+class _Explained:
+    """One method's maps, on their way to their scores. shares: the jobs that want these maps."""
+
+    method: str
+    shares: Sequence[_Share]
+    maps: Maps
+    scorer: Scorer
+
+
 class _Pass:
     """One way through a batch. thorough: look at every weight after every method and metric."""
 
@@ -129,16 +139,29 @@ class _Pass:
         self.answers, self.others = Answers(), Others()
 
     def run(self) -> list[Findings]:
-        """All that the jobs want, method after method, so that one method's maps are in memory at a time."""
+        """All that the jobs want, method after method.
+
+        Where the pool has work for the scores of one method's maps, the next method explains meanwhile. No more than
+        these two methods' maps are in memory at a time.
+        """
         self._prepare(self.shares)
         self._set_silent_aside()
         left = [share for share in self.shares if share.batch.ids]
         methods = dict.fromkeys(method for share in left for method in share.step.wanted)
+        waiting: list[_Explained] = []
         for done, method in enumerate(methods, 1):
             wanting = [share for share in left if method in share.step.wanted]
-            for shares in _alike(wanting, lambda share: id(share.prepared)):
-                self._method(method, shares)
+            alike = _alike(wanting, lambda share: id(share.prepared))
+            explained = [one for shares in alike for one in self._explained(method, shares)]
+            begun = [one for one in explained if self._begun(one)]
+            for one in (*waiting, *(one for one in explained if one not in begun)):
+                self._scores(one)
+            waiting = begun
             self.tick(done / len(methods))
+        for one in waiting:
+            self._scores(one)
+        if self.worker.pool is not None:
+            self.worker.pool.forget()
         return [share.found for share in self.shares]
 
     def _prepare(self, shares: Sequence[_Share]) -> None:
@@ -181,19 +204,36 @@ class _Pass:
         share.batch = part(share.batch, [i for i, image in enumerate(share.batch.ids) if image not in silent])
         return True
 
-    def _method(self, method: str, shares: Sequence[_Share]) -> None:
-        """One method for jobs that explain the same classes of the same images."""
+    def _explained(self, method: str, shares: Sequence[_Share]) -> Iterator[_Explained]:
+        """The maps of one method for jobs that explain the same classes of the same images, by how they are resized."""
         explainer, passes = shares[0].job.methods[method], shares[0].prepared.passes
         resizes = [share.job.protocol.map_resize for share in shares]
         with shares[0].lane.outcome.timing(f"explain {method}"):
             made = self._attempt(shares, method, "", lambda: enlarged(explainer, passes, resizes))
         for resize, found in (made or {}).items():
-            self._scores(method, [s for s in shares if s.job.protocol.map_resize == resize], found.copy())
+            alike, kept = [s for s in shares if s.job.protocol.map_resize == resize], found.copy()
+            yield _Explained(method, alike, kept, self._scorer(method, alike[0], kept))
 
-    def _scores(self, method: str, shares: Sequence[_Share], kept: Maps) -> None:
+    def _begun(self, one: _Explained) -> bool:
+        """Give the pool what it can do for the scores; whether there was anything."""
+        pool = self.worker.pool
+        if pool is None:
+            return False
+        begun = False
+        for share in one.shares:
+            wanted = {metric: share.job.metrics[metric].probe for metric in share.step.wanted[one.method]}
+            for probe, metric in {probe: metric for metric, probe in wanted.items()}.items():
+                with pool.ahead():
+                    act = partial(one.scorer.begin, probe)
+                    begun |= bool(self._attempt([share], one.method, f"{metric}: ", act, *handed_with(one.scorer)))
+        return begun
+
+    def _scores(self, one: _Explained) -> None:
         """Every metric of jobs that have the same maps."""
-        scorer = self._scorer(method, shares[0], kept)
-        for share in shares:
+        method, kept, scorer = one.method, one.maps, one.scorer
+        if scorer.case.batch is not one.shares[0].prepared.images:  # what it had was changed by a method since
+            scorer = self._scorer(method, one.shares[0], kept)
+        for share in one.shares:
             save, images, indices = share.lane.gallery.save, share.prepared.images, share.step.indices
             share.found.pictures.append(partial(save, indices, method, images, kept.values, self.contents))
             for metric in share.step.wanted[method]:
@@ -203,7 +243,7 @@ class _Pass:
                     scorer = self._scorer(method, share, kept)  # nothing that a failing metric saw is seen by the next
                 else:
                     share.found.rows += self._rows(share, method, metric, kept, scores)
-        shares[0].lane.outcome.files += sum(map(self._files, scorer.traces.values()))
+        one.shares[0].lane.outcome.files += sum(map(self._files, scorer.traces.values()))
 
     def _files(self, trace: Trace) -> int:
         """How many files a probe encoded for one method's maps; those that all maps share have the same sizes."""
@@ -224,7 +264,7 @@ class _Pass:
             explain_as=lambda targets: maps(explainer, self.others.about(prepared.passes, targets), resize).values,
             _memo=Memory(),
         )
-        return Scorer(made, case, share.predict, Memory(), share.lane.outcome.timing, self.answers.recall)
+        return Scorer(made, case, share.predict, Memory(), share.lane.outcome.timing, self.answers)
 
     def _rows(self, share: _Share, method: str, metric: str, made: Maps, scores: Sequence[Score]) -> Iterator[Row]:
         cell = share.lane.cells[method, metric]
