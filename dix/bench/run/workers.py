@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import time
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from hashlib import blake2b
 from multiprocessing import get_context
 from threading import Lock
+from types import FunctionType
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -19,6 +21,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 #: How much lower than this process the workers' priority is: the model's passes are waited for first.
 NICER = 19
+#: Types whose values cannot change, and are what they are written as.
+PLAIN = (bool, int, float, str, bytes, type(None))
 
 
 class Workers(ProcessPoolExecutor):
@@ -36,7 +40,7 @@ class Workers(ProcessPoolExecutor):
         """As the executor's, counted until it is done; equal work that was started ahead is not done again."""
         if not self._ahead and not self._early:
             return self._submit(fn, *args, **kwargs)
-        work = fn, *map(_content, args), *((name, _content(value)) for name, value in sorted(kwargs.items()))
+        work = _content((fn, *args, *sorted(kwargs.items())))
         future = self._early.pop(work, None) or self._submit(fn, *args, **kwargs)
         if self._ahead:
             self._early[work] = future
@@ -92,19 +96,17 @@ def _begin() -> None:
 
 
 def _content(value: Any) -> Hashable:
-    """Equal for equal arguments of work, of arrays by their bytes; what may change, or is unknown, equals nothing."""
+    """Equal for equal arguments of work, to the byte; what may change in between, or is unknown, equals nothing."""
     if isinstance(value, np.ndarray) and not value.dtype.hasobject:
         return value.shape, value.dtype.str, blake2b(np.ascontiguousarray(value).data).digest()
+    if type(value) in PLAIN:
+        return type(value), repr(value)
     if isinstance(value, tuple):
-        return tuple(map(_content, value))
-    fixed = isinstance(value, int | float | str | bytes | None) or _frozen(value)
-    return value if fixed else object()
-
-
-def _frozen(value: Any) -> bool:
-    """Whether a value is a frozen dataclass of values that can be told apart."""
+        return type(value), *map(_content, value)
     parameters = getattr(type(value), "__dataclass_params__", None)
-    return parameters is not None and parameters.frozen and isinstance(value, Hashable)
+    if parameters is not None and parameters.frozen:
+        return type(value), *(_content(getattr(value, field.name)) for field in dataclasses.fields(value))
+    return value if isinstance(value, FunctionType) else object()
 
 
 @contextmanager
