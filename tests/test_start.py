@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from dix import compiler_later
+from dix.cli.garbage import nothing_to_collect
 from dix.models.unfilled import unfilled
 
 
@@ -83,3 +85,19 @@ def test_what_is_built_unfilled_has_shapes_and_no_memory_and_draws_nothing(build
     assert {name: tensor.shape for name, tensor in made.state_dict().items()} == expected
     assert all(tensor.is_meta for tensor in made.state_dict().values())
     assert torch.randn(1).isfinite()  # outside, numbers are drawn again
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_python_looks_for_garbage_again_once_everything_is_loaded(before: bool) -> None:
+    """Also after an error, and not where somebody had switched it off."""
+    was = gc.isenabled()
+    try:
+        (gc.enable if before else gc.disable)()
+        with nothing_to_collect():
+            assert not gc.isenabled()
+        assert gc.isenabled() is before
+        with pytest.raises(ZeroDivisionError), nothing_to_collect():
+            1 / 0  # noqa: B018
+        assert gc.isenabled() is before
+    finally:
+        (gc.enable if was else gc.disable)()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dix.cli.config import CONF, check_single, composed, protocols
+from dix.cli.garbage import nothing_to_collect
 from dix.cli.options import add_overrides, importable, overrides_of
 from dix.cli.output import log_printable, printable_output, tell
 from dix.extras import optional
@@ -275,7 +276,8 @@ def task(config: Any) -> None:
     """One job, here or wherever a launcher runs it."""
     from hydra.core.hydra_config import HydraConfig
 
-    from dix.cli.task import run_job
+    with nothing_to_collect():
+        from dix.cli.task import run_job
 
     own = [path for path in HydraConfig.get().searchpath or [] if path.startswith("file://")]
     importable([Path(path.removeprefix("file://")) for path in own])

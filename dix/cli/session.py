@@ -16,6 +16,7 @@ from dix.bench.run.job import Job
 from dix.bench.run.together import check_together
 from dix.classifier import Classifier
 from dix.cli.construct import NOTHING, Given, classifier_of, jobs_of
+from dix.cli.garbage import nothing_to_collect
 
 
 def open_job(config: DictConfig, key: str = "") -> Job:
@@ -31,7 +32,8 @@ def open_job(config: DictConfig, key: str = "") -> Job:
 def open_jobs(configs: Sequence[DictConfig], keys: Sequence[str], given: Given = NOTHING) -> list[Job]:
     """The same for the configurations of one job under each of its protocols: jobs that share all but their metrics."""
     device, dtype = _set_up(configs[0])
-    jobs = [dataclasses.replace(job, key=key) for job, key in zip(jobs_of(configs, given), keys, strict=True)]
+    with nothing_to_collect():
+        jobs = [dataclasses.replace(job, key=key) for job, key in zip(jobs_of(configs, given), keys, strict=True)]
     check_together(jobs)
     runtime.give_back_large_tensors(jobs[0].classifier.to(device, dtype).network)
     return jobs
@@ -40,7 +42,8 @@ def open_jobs(configs: Sequence[DictConfig], keys: Sequence[str], given: Given =
 def open_model(config: DictConfig) -> Classifier:
     """The classifier of a configuration alone, on its device, in a process that is set up for it."""
     device, dtype = _set_up(config)
-    return classifier_of(config).to(device, dtype)
+    with nothing_to_collect():
+        return classifier_of(config).to(device, dtype)
 
 
 def _set_up(config: DictConfig) -> tuple[torch.device, torch.dtype]:
