@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import signal
 import time
 from collections.abc import Callable, Hashable, Iterator
@@ -19,17 +18,18 @@ import numpy as np
 
 P = ParamSpec("P")
 R = TypeVar("R")
-#: How much lower than this process the workers' priority is: the model's passes are waited for first.
-NICER = 19
 #: Types whose values cannot change, and are what they are written as.
 PLAIN = (bool, int, float, str, bytes, type(None))
 
 
 class Workers(ProcessPoolExecutor):
-    """Worker processes that start once, and know again what was given to them ahead. count: how many."""
+    """Worker processes that start once, and know again what was given to them ahead. count: how many.
+
+    Ctrl-C reaches every process of a terminal; only the main one answers it, and stops the others.
+    """
 
     def __init__(self, count: int) -> None:
-        super().__init__(count, get_context("spawn"), _begin)
+        super().__init__(count, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN))
         self.count = count
         self._lock = Lock()
         self._tasks, self._since, self._busy, self._open = 0, time.perf_counter(), 0.0, 0.0
@@ -86,13 +86,6 @@ class Workers(ProcessPoolExecutor):
             self._busy += min(self._tasks, self.count) * (now - self._since)
             self._open += min(self._tasks, 1) * (now - self._since)
             self._tasks, self._since = self._tasks + tasks, now
-
-
-def _begin() -> None:
-    """Ctrl-C reaches every process of a terminal; only the main one answers it, and stops the others."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(os, "nice"):
-        os.nice(NICER)
 
 
 def _content(value: Any) -> Hashable:
