@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -88,5 +89,12 @@ def test_only_large_networks_give_memory_back(monkeypatch: pytest.MonkeyPatch, s
     """Of 96 and 104 MB of weights in single precision; the limit is 100."""
     told: list[object] = []
     monkeypatch.setattr(runtime, "_mallopt", told.append)
-    runtime.give_back_large_tensors(torch.nn.Linear(side, side, device="meta"))
+    monkeypatch.setattr("ctypes.CDLL", lambda _: SimpleNamespace(malloc_trim=told.append))
+    network = torch.nn.Linear(side, side, device="meta")
+    runtime.give_back_large_tensors(network)
     assert len(told) == given
+    runtime.give_back_the_rest(network)
+    assert len(told) == 2 * given
+    monkeypatch.setattr("ctypes.CDLL", lambda _: SimpleNamespace())  # another C library
+    runtime.give_back_the_rest(network)
+    assert len(told) == 2 * given

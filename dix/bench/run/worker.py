@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from torch import Tensor
 
+from dix.bench.run import runtime
 from dix.bench.run.alike import Answers, Others
 from dix.bench.run.batch import (
     Maps,
@@ -207,6 +208,7 @@ class _Pass:
     def _explained(self, method: str, shares: Sequence[_Share]) -> Iterator[_Explained]:
         """The maps of one method for jobs that explain the same classes of the same images, by how they are resized."""
         explainer, passes = shares[0].job.methods[method], shares[0].prepared.passes
+        runtime.give_back_the_rest(passes.classifier.network)
         resizes = [share.job.protocol.map_resize for share in shares]
         with shares[0].lane.outcome.timing(f"explain {method}"):
             made = self._attempt(shares, method, "", lambda: enlarged(explainer, passes, resizes))
@@ -222,7 +224,7 @@ class _Pass:
         begun = False
         for share in one.shares:
             wanted = {metric: share.job.metrics[metric].probe for metric in share.step.wanted[one.method]}
-            for probe, metric in {probe: metric for metric, probe in wanted.items()}.items():
+            for probe, metric in {probe: metric for metric, probe in wanted.items() if hasattr(probe, "begin")}.items():
                 with pool.ahead():
                     act = partial(one.scorer.begin, probe)
                     begun |= bool(self._attempt([share], one.method, f"{metric}: ", act, *handed_with(one.scorer)))
