@@ -21,6 +21,7 @@ from dix.baselines.controls import Random
 from dix.bench.run.batch import prepare
 from dix.bench.run.evaluate import evaluate
 from dix.bench.run.outcome import Outcome
+from dix.bench.run.worker import elsewhere
 from dix.bench.run.workers import Workers
 from dix.bench.store.results import ResultStore
 from dix.datasets.loader import load
@@ -35,7 +36,8 @@ LEVELS = (0.1, 0.25, 0.5)
 
 @pytest.fixture
 def done(monkeypatch: pytest.MonkeyPatch) -> list[Callable[..., Any]]:
-    """What pools were given, each done at once and in this process."""
+    """What pools were given, each done at once and in this process; the model computes as if on a GPU."""
+    monkeypatch.setattr("dix.bench.run.worker.elsewhere", lambda classifier: True)
     given: list[Callable[..., Any]] = []
 
     def submit(_pool: object, work: Callable[..., Any], *args: Any) -> Future[Any]:
@@ -157,6 +159,17 @@ def test_the_next_method_explains_while_workers_encode(tmp_path: Path, done: lis
     assert first.events == [0]
     assert second.events == [40]
     assert len(done) == 64
+
+
+def test_on_a_processor_one_follows_the_other(tmp_path: Path, done: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second method begins when the first one's 40 files are encoded and its scores are made."""
+    monkeypatch.setattr("dix.bench.run.worker.elsewhere", elsewhere)
+    began: list[object] = []
+    monkeypatch.setattr(Reveal, "begin", lambda probe, case: began.append(case))
+    second = Noting(factor=-1.0, done=done)
+    scored(tmp_path, 2, {"first": Noting(done=done), "second": second}, batch_size=8)
+    assert second.events == [40]
+    assert not began
 
 
 @pytest.mark.parametrize("what", ["images", "images past the counter", "weights past the counter", "hook", "targets"])
