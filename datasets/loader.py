@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from threading import Barrier
+from threading import Barrier, BrokenBarrierError
 from typing import Literal
 
 import torch
@@ -90,13 +91,20 @@ def _decoders(count: int) -> ThreadPoolExecutor:
     def begin() -> None:
         torch.set_num_threads(1)  # of this thread, and of such as first ask for their number from now on
         torch.get_num_threads()  # this one has asked
-        started.wait()
+        with suppress(BrokenBarrierError):
+            started.wait()
 
     pool = ThreadPoolExecutor(count, thread_name_prefix="decode", initializer=begin)
-    for _ in range(count):
-        pool.submit(int)  # a thread starts with a task for which none is idle
-    started.wait()
-    torch.set_num_threads(threads)
+    try:
+        for _ in range(count):
+            pool.submit(int)  # a thread starts with a task for which none is idle
+        started.wait()
+    except RuntimeError as error:  # what a thread that cannot be started raises
+        pool.shutdown(wait=False)
+        raise OSError(f"run.workers: the system starts no {count} threads to decode images ({error})") from error
+    finally:
+        started.abort()  # whatever happened, no thread waits here for ever
+        torch.set_num_threads(threads)
     return pool
 
 

@@ -264,3 +264,24 @@ def test_decoding_threads_leave_torchs_threads_to_the_model() -> None:
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_system_that_starts_no_more_threads_is_named_and_the_started_ones_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The threads wait for each other when they begin: those that did start must not wait for ever."""
+    start, before = threading.Thread.start, torch.get_num_threads()
+
+    def limited(thread: threading.Thread) -> None:
+        if thread.name.startswith("decode") and sum(t.name.startswith("decode") for t in threading.enumerate()) == 2:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    with pytest.raises(OSError, match=r"run.workers: the system starts no 3 threads .*can't start new thread"):
+        next(iter(Loader(Fake(4), Preprocess(2), [[0]], workers=3)))
+    for thread in threading.enumerate():
+        if thread.name.startswith("decode"):
+            thread.join(timeout=10)
+            assert not thread.is_alive()
+    assert torch.get_num_threads() == before
