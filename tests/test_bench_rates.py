@@ -9,7 +9,7 @@ import torch
 from support.small_networks import pixels, small_cnn, small_vit
 
 from dix.bench.run import rates
-from dix.bench.run.rates import folded, there_and_back
+from dix.bench.run.rates import displacement, folded, there_and_back
 from dix.models import efficientnet_lite
 
 
@@ -27,6 +27,16 @@ def test_folding_moves_answers_and_gradients_by_roundings_only() -> None:
 def test_a_network_without_batch_normalisation_has_nothing_to_fold() -> None:
     with pytest.raises(RuntimeError, match="no batch normalisation follows a convolution"):
         folded(small_vit().network)
+
+
+def test_a_change_is_seen_where_the_network_is_sure_of_its_answer() -> None:
+    """Softmax gives 1, 0 and 0 both times; the logits' standard deviations are 1000 and 1 times sqrt(2)."""
+    logits = torch.tensor([[3000.0, 0.0, 0.0], [3.0, 0.0, 0.0]])
+    sure = logits.clone()
+    sure[0, 2] += 500
+    assert torch.equal(sure[:1].softmax(dim=1), logits[:1].softmax(dim=1))
+    assert displacement(logits, sure) == pytest.approx(0.5 / 2**0.5)
+    assert displacement(logits, logits) == 0
 
 
 def test_every_way_has_a_number_or_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,8 +39,8 @@ class Way:
 class Rate:
     """What one way gives on one network.
 
-    forwards, both: images a second forwards, and forwards and back to the pixels. teraflops: of `forwards`. moved: the
-    largest change of a probability against the plain network. reason: why there is no number.
+    forwards, both: images a second forwards, and forwards and back to the pixels. teraflops: of `forwards`. moved: see
+    `displacement`, against the plain network. reason: why there is no number.
     """
 
     network: str
@@ -65,7 +65,7 @@ HEADER = f"{'network':24}{'way':16}{'forwards/s':>11}{'+ back/s':>11}{'TFLOP/s':
 def rates(classifier: Classifier, batch: int, repeats: int = 3) -> Iterator[Rate]:
     """Every way on one classifier, `batch` seeded images of noise at a time; the fastest of `repeats` counts.
 
-    The plain way is measured first and sets what the others' probabilities are compared with.
+    The plain way is measured first and sets what the others' logits are compared with.
     """
     size, device = classifier.input_size, classifier.device
     drawn = torch.rand(batch, 3, size, size, generator=generator(0, "rates"))
@@ -79,18 +79,17 @@ def rates(classifier: Classifier, batch: int, repeats: int = 3) -> Iterator[Rate
             yield Rate(classifier.name, name, reason=(str(error).strip().splitlines() or [type(error).__name__])[0])
             continue
         plain = answer if plain is None else plain
-        moved = float((answer - plain).abs().max())
-        yield Rate(classifier.name, name, *found, teraflops=found[0] * work, moved=moved)
+        yield Rate(classifier.name, name, *found, teraflops=found[0] * work, moved=displacement(plain, answer))
 
 
 def _rate(
     classifier: Classifier, name: str, way: Way, images: Tensor, repeats: int, device: torch.device
 ) -> tuple[tuple[float, float], Tensor]:
-    """Images a second forwards and both ways, and the probabilities [B, K]."""
+    """Images a second forwards and both ways, and the logits [B, K]."""
     network, pixels = way.prepare(copy.deepcopy(classifier.network)), way.images(images)
     with way.around(device), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # compilers warn about what they would rather have
-        answer = forward(network, pixels).float().softmax(dim=1)
+        answer = forward(network, pixels).float()
         ahead = seconds(lambda: forward(network, pixels), device, repeats)
         if name == GRAPH:
             return (len(images) / ahead, float("nan")), answer
@@ -98,6 +97,14 @@ def _rate(
         return (len(images) / ahead, len(images) / seconds(lambda: there_and_back(network, pixels), device, repeats)), (
             answer
         )
+
+
+def displacement(logits: Tensor, others: Tensor) -> float:
+    """The largest change between two answers [B, K], in standard deviations of an image's logits over its classes.
+
+    Not of probabilities: they hide any change where a network is sure of its answer, as with random weights it may be.
+    """
+    return float(((others - logits).abs().amax(dim=1) / logits.std(dim=1, correction=0)).max())
 
 
 def forward(network: nn.Module, images: Tensor) -> Tensor:
