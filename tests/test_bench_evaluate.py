@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torchvision
 from support import engine_jobs as parts
 
 from dix.baselines.controls import Ones, Random
@@ -227,12 +228,26 @@ def test_unreadable_images_stop_the_run_or_are_left_out_by_name(tmp_path: Path) 
     assert len(ResultStore(tmp_path / "skip").rows()) == 7 * 3 * 4
 
 
-@pytest.mark.parametrize(("threads", "given", "rows"), [(1, 0, 8), (2, 0, 32), (1, 5, 5)])
-def test_a_single_thread_takes_small_chunks(
-    threads: int, given: int, rows: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("threads", "limit", "given", "rows"),
+    [(1, 10**9, 0, 8), (2, 10**9, 0, 32), (1, 10**9, 5, 5), (2, 1, 0, 8), (2, 1, 16, 16)],
+)
+def test_a_single_thread_and_large_networks_take_small_chunks(
+    threads: int, limit: int, given: int, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """limit: bytes of weights from which a network is large; this one has some."""
     monkeypatch.setattr("torch.get_num_threads", lambda: threads)
+    monkeypatch.setattr(runtime, "LARGE_NETWORK", limit)
     assert parts.job(chunk=given).chunk == rows
+
+
+@pytest.mark.parametrize(
+    ("name", "large"),
+    [("resnet101", True), ("convnext_base", True), ("densenet201", True), ("vit_b_16", True), ("mobilenet_v2", False)],
+)
+def test_the_theses_networks_are_large(name: str, large: bool) -> None:
+    with torch.device("meta"):
+        assert runtime.is_large(getattr(torchvision.models, name)()) == large
 
 
 def test_deterministic_runs_refuse_other_algorithms() -> None:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -82,19 +81,3 @@ def test_a_command_besides_run_takes_the_slurm_tasks_threads(tmp_path: Path) -> 
 def test_what_is_not_to_be_had_is_said_before_anything_is_built(override: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         open_job(composed([*LENET, "model.weights=not_there.pth", override]))
-
-
-@pytest.mark.parametrize(("side", "given"), [(4900, 0), (5100, 1)])
-def test_only_large_networks_give_memory_back(monkeypatch: pytest.MonkeyPatch, side: int, given: int) -> None:
-    """Of 96 and 104 MB of weights in single precision; the limit is 100."""
-    told: list[object] = []
-    monkeypatch.setattr(runtime, "_mallopt", told.append)
-    monkeypatch.setattr("ctypes.CDLL", lambda _: SimpleNamespace(malloc_trim=told.append))
-    network = torch.nn.Linear(side, side, device="meta")
-    runtime.give_back_large_tensors(network)
-    assert len(told) == given
-    runtime.give_back_the_rest(network)
-    assert len(told) == 2 * given
-    monkeypatch.setattr("ctypes.CDLL", lambda _: SimpleNamespace())  # another C library
-    runtime.give_back_the_rest(network)
-    assert len(told) == 2 * given

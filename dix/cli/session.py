@@ -35,7 +35,7 @@ def open_jobs(configs: Sequence[DictConfig], keys: Sequence[str], given: Given =
     with nothing_to_collect():
         jobs = [dataclasses.replace(job, key=key) for job, key in zip(jobs_of(configs, given), keys, strict=True)]
     check_together(jobs)
-    runtime.give_back_large_tensors(jobs[0].classifier.to(device, dtype).network)
+    jobs[0].classifier.to(device, dtype)
     return jobs
 
 

@@ -7,7 +7,6 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,11 +20,9 @@ PACKAGES = (
 #: Those among them that a training runs through: what it computes with, and what its pictures are decoded by.
 TRAINING = ("torch", "torchvision", "timm", "numpy", "pillow")
 #: Parameters of glibc's mallopt(3).
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
-#: Bytes of weights from which a network's large tensors go back to the system as soon as they are freed.
-LARGE_NETWORK = 100 * 10**6
-#: Bytes from which a tensor is large.
-LARGE_TENSOR = 16 * 2**20
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+#: Bytes of weights from which a network is large: ResNet-50, DenseNet-201 and ViT-S are.
+LARGE_NETWORK = 75 * 10**6
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -56,39 +53,15 @@ def keep_freed_memory() -> None:
     Large tensors come and go in every chunk; fetching their pages anew each time costs a tenth of the run and more.
     Does nothing where the C library has no `mallopt`.
     """
-    _mallopt({_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1})
-
-
-def give_back_large_tensors(network: nn.Module) -> None:
-    """Let glibc return what a large network's tensors freed to the system after all.
-
-    What passes keep for their way back lies between freed tensors, so that new ones as large find no room there: half
-    of ResNet-101's memory was such gaps. Fetching the pages anew costs it a tenth of its time.
-    """
-    if _large(network):
-        _mallopt({_M_MMAP_MAX: 2**16, _M_MMAP_THRESHOLD: LARGE_TENSOR})
-
-
-def give_back_the_rest(network: nn.Module) -> None:
-    """Let glibc return whatever else a large network's passes left behind, for which longer passes may have no use.
-
-    Half a gigabyte of ResNet-101's smaller tensors lay there while passes of more images took larger ones. Does nothing
-    where the C library has no `malloc_trim`.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None and _large(network):
-        trim(0)
-
-
-def _large(network: nn.Module) -> bool:
-    return sum(weight.nbytes for weight in network.parameters()) >= LARGE_NETWORK
-
-
-def _mallopt(settings: Mapping[int, int]) -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        for parameter, value in settings.items():
-            mallopt(parameter, value)
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def is_large(network: nn.Module) -> bool:
+    """Whether eight rows of a pass are as fast as more on a CPU, and more would take gigabytes to record."""
+    return sum(weight.nbytes for weight in network.parameters()) >= LARGE_NETWORK
 
 
 def configure(threads: int, tf32: bool, deterministic: bool) -> None:

@@ -14,7 +14,6 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from dix.bench.run import runtime
 from dix.bench.run.alike import Answers, Others
 from dix.bench.run.batch import (
     Maps,
@@ -209,7 +208,6 @@ class _Pass:
     def _explained(self, method: str, shares: Sequence[_Share]) -> Iterator[_Explained]:
         """The maps of one method for jobs that explain the same classes of the same images, by how they are resized."""
         explainer, passes = shares[0].job.methods[method], shares[0].prepared.passes
-        runtime.give_back_the_rest(passes.classifier.network)
         resizes = [share.job.protocol.map_resize for share in shares]
         with shares[0].lane.outcome.timing(f"explain {method}"):
             made = self._attempt(shares, method, "", lambda: enlarged(explainer, passes, resizes))
