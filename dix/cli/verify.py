@@ -116,7 +116,14 @@ def _job(store: ResultStore, group: Group, methods: Sequence[str], metrics: Sequ
         except Untrusted as error:
             raise ValueError(f"{error}; {ADVICE}") from error
     run = {key: value for key, value in recorded["run"].items() if key in GRID}
-    return open_job(_configuration(parts, protocol, run, given))
+    return open_job(_configuration(parts, protocol, run | {"chunk": run.get("chunk") or _chunk(store, group)}, given))
+
+
+def _chunk(store: ResultStore, group: Group) -> int:
+    """The rows in one pass that a group's run, left to choose, took; 0, today's choice, where its rows differ in it."""
+    origins = {origin for counts in store.origins(group).values() for origin in counts}
+    found = {(store.json("origins", origin) or {}).get("chunk", 0) for origin in origins}
+    return found.pop() if len(found) == 1 else 0
 
 
 def _configuration(parts: Any, protocol: Any, run: Any, given: Mapping[str, Any]) -> DictConfig:
