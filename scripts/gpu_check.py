@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from math import isnan
 from pathlib import Path
 
 import pandas as pd
@@ -102,11 +103,13 @@ def _rows(given: argparse.Namespace, model: str, device: str) -> pd.Series:
 
 
 def _differences(cpu: pd.Series, there: pd.Series) -> list[str]:
-    """A table of the largest differences by method and metric."""
-    apart = (cpu - there).abs().groupby(level=["method", "metric"]).max().unstack("metric")
+    """A table of the largest differences by method and metric; inf where only one of both has a number."""
+    cpu, there = cpu.align(there)
+    rows = (cpu - there).abs().mask(cpu.isna() != there.isna(), float("inf"))
+    apart = rows.groupby(level=["method", "metric"]).max().unstack("metric")
     head = ["| method | " + " | ".join(apart.columns) + " |", "| --- |" + " --: |" * len(apart.columns)]
     return head + [
-        f"| {name} | " + " | ".join(f"{v:.4f}" for v in row) + " |"
+        f"| {name} | " + " | ".join("-" if isnan(v) else f"{v:.4f}" for v in row) + " |"
         for name, row in zip(apart.index, apart.to_numpy(), strict=True)
     ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import gpu_check
+import pandas as pd
 import pytest
 
 from dix.bench.run import rates
@@ -24,3 +25,14 @@ def test_its_steps_run_on_a_processor(
     assert "| dix1 | 0.0000 | 0.0000 |" in page
     assert all(way in page for way in rates.WAYS)
     assert "all steps held" in capsys.readouterr().out
+
+
+def test_a_number_that_only_one_of_both_has_is_no_agreement() -> None:
+    """NEG: 0.5 apart at most. POS: the second image's is missing there. INS: no number on either side."""
+    names = ["method", "metric", "image"]
+    keys = [("gc", metric, image) for metric in ("neg", "pos", "ins") for image in ("a", "b")]
+    nan = float("nan")
+    cpu = pd.Series([1.0, 2.0, 3.0, 4.0, nan, nan], pd.MultiIndex.from_tuples(keys, names=names))
+    there = pd.Series([1.0, 2.5, 3.0, nan, nan, nan], cpu.index)
+    assert gpu_check._differences(cpu, there)[2:] == ["| gc | - | 0.5000 | inf |"]
+    assert gpu_check._differences(cpu, there.drop(keys[3]))[2:] == ["| gc | - | 0.5000 | inf |"]
