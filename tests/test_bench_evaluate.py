@@ -245,7 +245,7 @@ def test_a_single_thread_and_large_networks_take_small_chunks(
     ("name", "large"),
     [("resnet101", True), ("convnext_base", True), ("densenet201", True), ("vit_b_16", True), ("mobilenet_v2", False)],
 )
-def test_the_theses_networks_are_large(name: str, large: bool) -> None:
+def test_which_networks_are_large(name: str, large: bool) -> None:
     with torch.device("meta"):
         assert runtime.is_large(getattr(torchvision.models, name)()) == large
 

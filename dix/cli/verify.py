@@ -122,8 +122,8 @@ def _job(store: ResultStore, group: Group, methods: Sequence[str], metrics: Sequ
 def _chunk(store: ResultStore, group: Group) -> int:
     """The rows in one pass that a group's run, left to choose, took; 0, today's choice, where its rows differ in it."""
     origins = {origin for counts in store.origins(group).values() for origin in counts}
-    found = {(store.json("origins", origin) or {}).get("chunk", 0) for origin in origins}
-    return found.pop() if len(found) == 1 else 0
+    found = [(store.json("origins", origin) or {}).get("chunk") for origin in sorted(origins)]
+    return found[0] if found and isinstance(found[0], int) and found.count(found[0]) == len(found) else 0
 
 
 def _configuration(parts: Any, protocol: Any, run: Any, given: Mapping[str, Any]) -> DictConfig:
